@@ -1,0 +1,1 @@
+"""Running ZapHub on this machine: the command line, the embedded servers and the supervisor."""

@@ -1,0 +1,1 @@
+"""The transport of WhatsApp Web: keys, Noise, frames and binary nodes."""
