@@ -1,0 +1,1 @@
+"""The library that every process stands on; it never imports a process."""

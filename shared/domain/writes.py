@@ -1,0 +1,62 @@
+"""The domain's writes as values, which the runner applies in the transaction that finishes the job.
+
+`shared/db/writes.py` knows how each is applied, in batches. A new kind is a frozen dataclass here and one entry there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from shared.domain.ids import ConnectionId, MessageId, WireId
+from shared.domain.jobs import NewJob
+from shared.domain.message import MessageStatus
+
+
+class Write:
+    """One change to the domain's tables. Applying it twice must be harmless."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorInfo:
+    """A message's `error`, as the API shows it. `detail` holds no phone number and no body."""
+
+    code: str
+    detail: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveMessage(Write):
+    """Move a message to `to` when it may go there; otherwise nothing happens.
+
+    `send_no` guards a try's own verdict (failed, unknown, dlq, queued): it is dropped unless that try is the newest.
+    `wire_id` and `wire_at` are what WhatsApp answered. `retry_in_s` says when the next try is due.
+    """
+
+    message_id: MessageId
+    to: MessageStatus
+    send_no: int | None = None
+    wire_id: WireId | None = None
+    wire_at: datetime | None = None
+    error: ErrorInfo | None = None
+    retry_in_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordEvent(Write):
+    """Append to the durable event log; endpoints that subscribe to `type` get it as a webhook."""
+
+    connection_id: ConnectionId
+    type: str
+    payload: Mapping[str, Any]
+    severity: str = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnqueueJob(Write):
+    """Enqueue a job in the same commit; the runner rings its queue afterwards."""
+
+    job: NewJob
