@@ -23,7 +23,9 @@ class SessionStatus(StrEnum):
 S = SessionStatus
 
 # A host works on these; the others wait for a person or an API call.
-WORKED_ON: Final = frozenset({S.INITIALIZING, S.QR_PENDING, S.PASSKEY_REQUIRED, S.CONNECTING, S.CONNECTED, S.DISCONNECTED})
+WORKED_ON: Final = frozenset(
+    {S.INITIALIZING, S.QR_PENDING, S.PASSKEY_REQUIRED, S.CONNECTING, S.CONNECTED, S.DISCONNECTED}
+)
 
 # A send to one of these is refused at the door; to all others it is accepted and waits.
 REFUSES_SENDS: Final = frozenset({S.CLOSED, S.FAILED})

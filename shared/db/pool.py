@@ -1,0 +1,78 @@
+"""The connection pool: how a process reaches Postgres, and what it raises when it cannot."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from shared.domain.errors import Unavailable
+
+# Queries take either: a connection of the pool or one opened by itself.
+Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+Pool = asyncpg.Pool[asyncpg.Record]
+Record = asyncpg.Record
+DatabaseError = asyncpg.PostgresError
+
+# What asyncpg raises when the server is away, restarting or full; calling again later may help.
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+# Two transactions met; the same transaction, run again, goes through.
+COLLISION = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+CONNECT_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_S = 30.0
+
+
+async def _prepare(connection: Connection) -> None:
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(name, encoder=_encode, decoder=json.loads, schema="pg_catalog")
+
+
+def _encode(value: Any) -> str:  # noqa: ANN401 - JSON is any of six types
+    # NaN and Infinity are not JSON, and Postgres would refuse them with a vaguer message.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+async def open_pool(database_url: str, *, max_size: int, min_size: int = 1, transaction_pooler: bool = False) -> Pool:
+    """Open a pool of at most `max_size` connections.
+
+    `transaction_pooler` makes asyncpg fit RDS Proxy or PgBouncer in transaction mode: no prepared statement outlives
+    its transaction, so none is cached. Raises Unavailable when Postgres does not answer; calling again is safe.
+    """
+    try:
+        return await asyncpg.create_pool(
+            database_url,
+            min_size=min(min_size, max_size),
+            max_size=max_size,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            statement_cache_size=0 if transaction_pooler else 200,
+            init=_prepare,
+        )
+    except AWAY as error:
+        raise Unavailable("Postgres does not answer; check ZAPHUB_DATABASE_URL and that the server runs.") from error
+
+
+@asynccontextmanager
+async def connect(database_url: str) -> AsyncIterator[Connection]:
+    """One connection for a short job (a migration, a key), closed at the end. Raises Unavailable."""
+    try:
+        connection = await asyncpg.connect(database_url, timeout=CONNECT_TIMEOUT_S, command_timeout=300)
+    except AWAY as error:
+        raise Unavailable("Postgres does not answer; check ZAPHUB_DATABASE_URL and that the server runs.") from error
+    try:
+        await _prepare(connection)
+        yield connection
+    finally:
+        await connection.close(timeout=CONNECT_TIMEOUT_S)

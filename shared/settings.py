@@ -1,0 +1,148 @@
+"""Every setting: its name, unit, default and bounds. The only reader of the environment.
+
+Variables have the prefix `ZAPHUB_`; a `.env` file in the working directory is read too. A wrong value stops the start
+with the variable's name (`load` raises Misconfigured). `.env.example` lists all of them.
+"""
+
+import ipaddress
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.domain.errors import Misconfigured
+from shared.domain.jobs import QueueName
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _split(value: Any) -> Any:  # noqa: ANN401 - a validator sees whatever was given
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _concurrency(value: Any) -> Any:  # noqa: ANN401 - as above
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in _split(value)]
+    if any(not number.strip().isdigit() for _, _, number in pairs):
+        raise ValueError("write it as message:send=5,webhook:delivery=3")
+    return {name.strip(): int(number) for name, _, number in pairs}
+
+
+def _url(schemes: tuple[str, ...]) -> AfterValidator:
+    def check(value: str) -> str:
+        if urlsplit(value).scheme not in schemes:
+            raise ValueError(f"must start with {' or '.join(f'{scheme}:' for scheme in schemes)}")
+        return value
+
+    return AfterValidator(check)
+
+
+Csv = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+Networks = Annotated[list[Network], NoDecode, BeforeValidator(_split)]
+Concurrency = Annotated[dict[QueueName, Annotated[int, Field(ge=1, le=1000)]], NoDecode, BeforeValidator(_concurrency)]
+DatabaseUrl = Annotated[str, _url(("postgresql", "postgres"))]
+RedisUrl = Annotated[str, _url(("redis", "rediss", "unix"))]
+HttpUrl = Annotated[str, _url(("http", "https"))]
+
+
+class Settings(BaseSettings):
+    """Frozen and validated; secrets have no default and never print."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ZAPHUB_",
+        env_file=".env",
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: DatabaseUrl = Field(description="Postgres; unset: an embedded one under DATA_DIR", repr=False)
+    redis_url: RedisUrl | None = Field(
+        None, description="Redis or Valkey, for the bell; unset: an embedded one", repr=False
+    )
+    transport: Literal["redis", "sqs", "memory"] = Field("redis", description="what carries the bell")
+    admin_key: SecretStr | None = Field(
+        None, min_length=16, description="the bootstrap API key, at least 16 characters"
+    )
+    secret_key: SecretStr = Field(min_length=16, description="encrypts secrets at rest, at least 16 characters")
+    host_token: SecretStr | None = Field(None, min_length=16, description="workers and API to session hosts")
+    data_dir: Path = Field(Path(".zaphub"), description="embedded servers, keys, journals, logs")
+    host: str = Field("127.0.0.1", description="the API listens here")
+    port: int = Field(8000, ge=0, le=65535, description="the API's port")
+    public_url: HttpUrl | None = Field(None, description="how users reach the API, when a proxy stands before it")
+    trusted_proxies: Networks = Field([], description="CIDRs whose X-Forwarded-For is believed")
+    cors_origins: Csv = Field([], description="origins whose browsers may call the API")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least severe line to write"
+    )
+    log_format: Literal["json", "console"] = Field("json", description="json for machines, console for people")
+    metrics_open: bool = Field(default=True, description="whether /metrics answers without a key")
+
+    db_pool_size: int = Field(10, ge=2, le=20, description="connections per process to Postgres")
+    db_transaction_pooler: bool = Field(
+        default=False, description="true behind RDS Proxy or PgBouncer in transaction mode"
+    )
+    concurrency: Concurrency = Field({}, description="jobs at once per worker, per queue: message:send=5,…")
+    shutdown_grace_s: float = Field(10, ge=0, le=600, description="how long a stopping worker lets running jobs finish")
+
+    send_rate_per_minute: int = Field(
+        80, ge=0, le=100_000, description="per connection, 0: no limit; a connection's config may differ"
+    )
+    send_ttl_seconds: int = Field(86_400, ge=0, le=31_536_000, description="when an unsent message expires, 0: never")
+    send_unknown_grace_s: float = Field(30, ge=0, le=3600, description="how long a message in doubt holds its chat")
+    send_timeout_s: float = Field(
+        90, ge=1, le=600, description="a worker's wait for the host's answer to a send; whatsmeow gives up after 75 s"
+    )
+
+    webhook_timeout_s: float = Field(30, ge=1, le=300, description="for one whole webhook exchange")
+    webhook_allow_networks: Networks = Field([], description="CIDRs that webhooks may reach in spite of the SSRF rule")
+
+    cleanup_cron: str = Field("0 3 * * *", description="when maintenance:cleanup runs, five cron fields, UTC")
+    retention_completed_jobs_s: int = Field(
+        3600, ge=60, description="completed jobs, seconds (the newest 100 of a queue stay)"
+    )
+    retention_failed_jobs_s: int = Field(7 * 86_400, ge=60, description="failed jobs, seconds")
+    retention_messages_days: int = Field(90, ge=1, description="messages and their history, days")
+    retention_events_days: int = Field(30, ge=1, description="events, days")
+    retention_deliveries_days: int = Field(30, ge=1, description="webhook deliveries and attempts, days")
+
+    host_sessions: int = Field(25, ge=1, le=200, description="sessions per host child process")
+    host_children: int = Field(1, ge=1, le=100, description="child processes of one session host")
+    host_bind: str = Field("127.0.0.1", description="the session host's command API listens here, on a free port")
+    host_lease_s: float = Field(10, ge=2, le=300, description="a session's lease, renewed every third of it")
+    fake_whatsapp_url: HttpUrl | None = Field(
+        None, description="control API of a fake WhatsApp server; for tests and the demo"
+    )
+
+    sqs_queue_urls: dict[QueueName, str] = Field({}, description="JSON object of queue name to SQS URL")
+
+    run_dir: Path | None = Field(None, description="set by the supervisor: where parts announce that they are ready")
+    part: str = Field("", description="set by the supervisor: this part's name")
+    failpoint: str = Field(
+        "", description="tests only: NAME=kill ends the process at that point, once per FAILPOINT_DIR marker"
+    )
+    failpoint_dir: Path | None = Field(None, description="tests only: markers of failpoints already hit")
+
+
+def explain(error: ValidationError) -> str:
+    """One line per wrong variable: its name and what is wrong, never its value."""
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        name = "_".join(str(part) for part in problem["loc"][:1]).upper()
+        message = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+        lines.append(f"ZAPHUB_{name}: {message}")
+    return "\n".join(lines)
+
+
+@cache
+def load() -> Settings:
+    """Read the environment once. Raises Misconfigured naming each wrong variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise Misconfigured(explain(error)) from None
