@@ -363,11 +363,8 @@ BEGIN
   SELECT q.id,
          NOT q.paused AND (coalesce(g.free, false) OR EXISTS (
            SELECT 1 FROM jobs j WHERE j.queue = q.id AND j.grp IS NULL AND j.state = 'waiting' AND (j.expires_at IS NULL OR j.expires_at > now()))),
-         greatest(0, extract(epoch FROM least(
-           (SELECT j.run_at FROM jobs j WHERE j.queue = q.id AND j.state = 'delayed' ORDER BY j.run_at LIMIT 1),
-           (SELECT j.expires_at FROM jobs j WHERE j.queue = q.id AND j.expires_at IS NOT NULL AND j.state IN ('waiting', 'blocked', 'delayed')
-             ORDER BY j.expires_at LIMIT 1),
-           CASE WHEN NOT q.paused THEN g.next_token END) - now())::float8)
+         -- greatest() would turn "never" into "now".
+         CASE WHEN t.due IS NOT NULL THEN greatest(0, extract(epoch FROM t.due - now())::float8) END
     FROM queues q
     LEFT JOIN LATERAL (
       SELECT bool_or(x.tokens > 0) AS free, min(x.tat - (x.burst - 1) * interval '1 minute' / nullif(x.rate, 0)) FILTER (WHERE x.tokens <= 0) AS next_token
@@ -375,6 +372,11 @@ BEGIN
                      ledger_tokens_v1(g.tat, coalesce(g.rate_per_minute, q.rate_per_minute), coalesce(g.burst, q.burst)) AS tokens
                 FROM job_groups g
                WHERE g.queue = q.id AND g.pending > 0 AND g.reasons = '{}' AND g.busy < coalesce(g.cap, q.group_cap)) x) g ON true
+   CROSS JOIN LATERAL (SELECT least(
+     (SELECT j.run_at FROM jobs j WHERE j.queue = q.id AND j.state = 'delayed' ORDER BY j.run_at LIMIT 1),
+     (SELECT j.expires_at FROM jobs j WHERE j.queue = q.id AND j.expires_at IS NOT NULL AND j.state IN ('waiting', 'blocked', 'delayed')
+       ORDER BY j.expires_at LIMIT 1),
+     CASE WHEN NOT q.paused THEN g.next_token END) AS due) t
    WHERE q.id = ANY(p_queues);
 END $$;
 
