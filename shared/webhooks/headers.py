@@ -1,0 +1,42 @@
+"""The headers of a webhook: which of its own an endpoint may have, and ours, which nothing overrides."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from shared.domain.errors import InvalidInput
+
+_MAX_HEADERS: Final = 20
+_MAX_VALUE: Final = 1024
+_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")  # RFC 9110's token
+# Visible ASCII and inner spaces: anything else fails when it is sent, on every attempt.
+_VALUE: Final = re.compile(r"[!-~]([ -~]*[!-~])?")
+# They belong to the connection or to the form of the body, not to the endpoint.
+_RESERVED: Final = frozenset(
+    {"host", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect", "content-length"}
+    | {"content-type", "content-encoding", "accept-encoding", "user-agent", "cookie", "http2-settings"}
+)
+_RESERVED_PREFIXES: Final = ("webhook-", "x-zaphub-", "proxy-", "x-forwarded-", ":")
+
+
+def check_headers(headers: Mapping[str, str], *, pointer: str = "/headers") -> dict[str, str]:
+    """Return the endpoint's own headers when they may be sent. Raises InvalidInput naming the header, not its value."""
+    if len(headers) > _MAX_HEADERS:
+        raise InvalidInput(f"at most {_MAX_HEADERS} headers.", pointer=pointer)
+    if len({name.lower() for name in headers}) < len(headers):
+        raise InvalidInput("a header is named twice; names differ by more than upper and lower case.", pointer=pointer)
+    for name, value in headers.items():
+        at = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
+        if _NAME.fullmatch(name) is None:
+            raise InvalidInput("a header's name is made of letters, digits and !#$%&'*+.^_`|~-.", pointer=at)
+        if name.lower() in _RESERVED or name.lower().startswith(_RESERVED_PREFIXES):
+            raise InvalidInput("this header is ZapHub's own or the connection's; take another name.", pointer=at)
+        if len(value) > _MAX_VALUE or _VALUE.fullmatch(value) is None:
+            raise InvalidInput(f"a header's value is 1 to {_MAX_VALUE} visible ASCII characters.", pointer=at)
+    return dict(headers)
+
+
+def merge(own: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
+    """Ours and the endpoint's. Ours win whatever is stored, in any case of letters."""
+    taken = {name.lower() for name in ours}
+    return {**{name: value for name, value in own.items() if name.lower() not in taken}, **ours}

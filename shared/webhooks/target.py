@@ -1,0 +1,162 @@
+"""The target rule: which URLs ZapHub may call for a tenant, and which addresses it may connect to for them.
+
+Deny by default. `ipaddress.is_global` alone is no guard: it is true for 6to4, NAT64, multicast and a cloud's own
+addresses, and it changes between versions of Python. Names are judged by the addresses that the connecting resolver
+gives, so every spelling of an address (`2130706433`, `0x7f.1`, `127。0。0。1`) is caught without knowing it.
+"""
+
+import asyncio
+import re
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+import httpx
+
+from shared.domain.errors import InvalidInput
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]  # raises OSError when the name has no address
+
+CODE: Final = "WEBHOOK_TARGET_FORBIDDEN"
+_MAX_LENGTH: Final = 2048
+_MAX_PORT: Final = 65_535
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+_PUBLIC_V6: Final = IPv6Network("2000::/3")
+# Inside the public ranges, yet not a place on the internet, or a way back in through a gateway.
+_NOT_PUBLIC: Final = tuple(
+    ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # protocol assignments; older Pythons call most of it global
+        "192.88.99.0/24",  # 6to4 relays
+        "168.63.129.16/32",  # Azure's own address inside every virtual machine
+        "2001::/23",  # protocol assignments: Teredo, benchmarking, ORCHID
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4: holds an IPv4 address
+        "3fff::/20",  # documentation
+    )
+)
+# Names that only exist inside. They are refused even while nothing here can resolve them.
+_INSIDE_NAMES: Final = ("localhost", "local", "internal", "home.arpa")
+
+
+class TargetForbidden(Exception):
+    """The name has an address that the rule forbids. Never leaves shared.webhooks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL that passed the door. Only `Rule.check` makes one, so that no URL is stored unchecked."""
+
+    url: str
+
+
+async def resolve(host: str, port: int) -> Sequence[Address]:
+    """Every address of a name or literal, in the order to try them, by the system's resolver."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(ip_address(address[4][0]) for address in found))
+
+
+def is_public(address: Address) -> bool:
+    """Whether the address is a place on the public internet; anything that is not surely one is not."""
+    address = _unmapped(address)
+    if isinstance(address, IPv6Address) and address not in _PUBLIC_V6:
+        return False
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not any(address.version == network.version and address in network for network in _NOT_PUBLIC)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The rule with this operator's exceptions: `allow` is ZAPHUB_WEBHOOK_ALLOW_NETWORKS, which no tenant can set."""
+
+    allow: tuple[Network, ...] = ()
+    resolve: Resolve = resolve
+
+    async def check(self, url: str, *, pointer: str = "/webhook_url") -> Target:
+        """Judge a URL at the door. Raises InvalidInput with the code WEBHOOK_TARGET_FORBIDDEN.
+
+        A public name that does not resolve now is let in: the delivery judges again when it connects, and a DNS server
+        that is away must not refuse a customer's settings.
+        """
+        parsed = parse(url, pointer=pointer)
+        try:
+            await self.addresses(parsed.raw_host.decode("ascii"), port_of(parsed))
+        except TargetForbidden:
+            raise _refused(
+                "the URL's host is not on the public internet. If it is a service of yours, whoever runs ZapHub allows "
+                "its network with ZAPHUB_WEBHOOK_ALLOW_NETWORKS.",
+                pointer,
+            ) from None
+        except (OSError, UnicodeError):
+            if _is_inside_name(parsed.host):
+                raise _refused(
+                    "the URL's host does not resolve and only exists inside a network. When it resolves, "
+                    "ZAPHUB_WEBHOOK_ALLOW_NETWORKS can allow its network.",
+                    pointer,
+                ) from None
+        return Target(url)
+
+    async def addresses(self, host: str, port: int) -> Sequence[Address]:
+        """Resolve once and return all addresses. Raises TargetForbidden when any is forbidden, OSError when none is."""
+        found = await self.resolve(host, port)
+        if not found:
+            raise OSError("the name has no address")
+        if not all(self.permits(address) for address in found):
+            raise TargetForbidden
+        return found
+
+    def permits(self, address: Address) -> bool:
+        """Whether we may connect to this address."""
+        plain = _unmapped(address)
+        return is_public(plain) or any(plain.version == network.version and plain in network for network in self.allow)
+
+
+def parse(url: str, *, pointer: str = "") -> httpx.URL:
+    """Read a URL with the parser that also sends it. Raises InvalidInput for what is no target, whatever its host."""
+    if len(url) > _MAX_LENGTH:
+        raise _refused(f"a URL has at most {_MAX_LENGTH} characters.", pointer)
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise _refused("this is not a URL; write it as https://example.com/hook.", pointer) from None
+    if parsed.scheme not in _DEFAULT_PORTS or not parsed.host:
+        raise _refused("a URL starts with https:// or http:// and a host.", pointer)
+    # `https://example.com@10.0.0.1/` reads as one host and goes to another.
+    if parsed.userinfo or "@" in _authority(url):
+        raise _refused("a URL holds no user or password; send them in a header.", pointer)
+    if "#" in url:
+        raise _refused("a URL holds no fragment (#…).", pointer)
+    if not 1 <= port_of(parsed) <= _MAX_PORT:
+        raise _refused(f"a port is from 1 to {_MAX_PORT}.", pointer)
+    return parsed
+
+
+def _authority(url: str) -> str:
+    """What stands between `//` and the next `/`, `?` or `#`, as it was written: httpx drops an empty user."""
+    return re.split(r"[/?#\\]", url.partition("//")[2], maxsplit=1)[0]
+
+
+def port_of(url: httpx.URL) -> int:
+    return _DEFAULT_PORTS[url.scheme] if url.port is None else url.port
+
+
+def _unmapped(address: Address) -> Address:
+    """The IPv4 address inside `::ffff:a.b.c.d`, which is where such a socket goes."""
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+
+
+def _is_inside_name(host: str) -> bool:
+    name = host.rstrip(".").lower()
+    return "." not in name or any(name == inside or name.endswith(f".{inside}") for inside in _INSIDE_NAMES)
+
+
+def _refused(detail: str, pointer: str) -> InvalidInput:
+    return InvalidInput(detail, pointer=pointer, code=CODE)
