@@ -5,6 +5,10 @@
 --
 -- Each function first locks its groups in one statement, in order, and then works on the fresh snapshot of the next one
 -- (READ COMMITTED): a statement that both waits for a group and reads its jobs would read them as they were before the wait.
+-- Plans are cached, and often made while the tables are nearly empty, when every plan looks as good. So the statements leave the planner no
+-- choice: jobs are changed by `pk = ANY(array)` with their values looked up by array_position, never by a join; other rows are looked up
+-- one by one in a LATERAL or scalar subquery with LIMIT, OFFSET 0 or FOR UPDATE, which cannot be turned round; no EXISTS, which may
+-- be hashed; generic plans only, since an array known to be empty lures too; no `state = …` beside a pk, which lures to a partial index: `fence` and `finished_at` tell the same, or a CASE hides it; and sorts are switched off where an index gives the order. tests/integration/ledger/test_plans.py counts the rows read.
 -- Lock order of the whole product: connections, job_groups, jobs, messages, wire_ids, events.
 
 CREATE SEQUENCE ledger_positions;  -- places within order keys and queues
@@ -116,48 +120,67 @@ CREATE FUNCTION ledger_tokens_v1(tat timestamptz, rate int, burst int) RETURNS i
 $$;
 
 -- Lock the groups of these jobs, then the order keys of those that have no group: a key without a row is an advisory lock.
-CREATE FUNCTION ledger_lock_v1(p_pks bigint[]) RETURNS void LANGUAGE plpgsql SET enable_seqscan = off AS $$
+CREATE FUNCTION ledger_lock_v1(p_pks bigint[]) RETURNS void LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
-  PERFORM 1 FROM job_groups g
-    WHERE (g.queue, g.grp) IN (SELECT j.queue, j.grp FROM jobs j WHERE j.pk = ANY(p_pks))
-    ORDER BY g.queue, g.grp FOR UPDATE;
+  PERFORM 1 FROM (SELECT DISTINCT j.queue, j.grp FROM jobs j WHERE j.pk = ANY(p_pks) AND j.grp IS NOT NULL ORDER BY 1, 2) k
+    CROSS JOIN LATERAL (SELECT 1 FROM job_groups g WHERE g.queue = k.queue AND g.grp = k.grp FOR UPDATE) l;
   PERFORM pg_advisory_xact_lock(k.key) FROM (
     SELECT DISTINCT hashtextextended(j.ord, j.queue) AS key FROM jobs j
      WHERE j.pk = ANY(p_pks) AND j.grp IS NULL AND j.ord IS NOT NULL ORDER BY 1) k;
 END $$;
 
+-- Add to the counters of groups, each named once; `p_tokens` are given back to the rate, or taken from it when negative. With
+-- `p_turn` each goes to the back of its queue. Returns the queues of those that are claimable now. The caller holds the locks.
+CREATE FUNCTION ledger_count_v1(p_queues smallint[], p_grps text[], p_pending int[], p_busy int[], p_tokens int[], p_turn boolean)
+RETURNS smallint[] LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE
+  -- Stable while the rows are locked.
+  rows tid[] := ARRAY(SELECT (SELECT g.ctid FROM job_groups g WHERE g.queue = t.queue AND g.grp = t.grp)
+                        FROM unnest(p_queues, p_grps) WITH ORDINALITY t(queue, grp, i) ORDER BY t.i);
+  ready smallint[];
+BEGIN
+  WITH counted AS (
+    UPDATE job_groups g
+       SET pending = g.pending + p_pending[array_position(rows, g.ctid)],
+           busy = g.busy + p_busy[array_position(rows, g.ctid)],
+           turn = CASE WHEN p_turn THEN nextval('ledger_turns') ELSE g.turn END,
+           tat = (SELECT CASE WHEN x.rate = 0 OR x.tokens = 0 THEN g.tat
+                              WHEN x.tokens > 0 THEN g.tat - x.tokens * interval '1 minute' / x.rate
+                              ELSE greatest(g.tat, now()) - x.tokens * interval '1 minute' / x.rate END
+                    FROM (SELECT p_tokens[array_position(rows, g.ctid)] AS tokens, coalesce(g.rate_per_minute, q.rate_per_minute) AS rate
+                            FROM queues q WHERE q.id = g.queue) x)
+     WHERE g.ctid = ANY(rows)
+    RETURNING g.queue, g.pending > 0 AND g.reasons = '{}' AND g.busy < coalesce(g.cap, (SELECT q.group_cap FROM queues q WHERE q.id = g.queue)) AS claimable)
+  SELECT coalesce(array_agg(DISTINCT c.queue), '{}') INTO ready FROM counted c WHERE c.claimable;
+  RETURN ready;
+END $$;
+
 -- After jobs changed: let the next of each order key go on, bring the counters up to date.
 -- Returns the queues in which something became claimable. The caller holds the locks.
-CREATE FUNCTION ledger_settle_v1(p_moves ledger_move[]) RETURNS smallint[] LANGUAGE plpgsql SET enable_seqscan = off AS $$
-DECLARE ready smallint[];
+CREATE FUNCTION ledger_settle_v1(p_moves ledger_move[]) RETURNS smallint[] LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_sort = off AS $$
+DECLARE queues smallint[]; grps text[]; pending int[]; busy int[]; tokens int[]; ungrouped smallint[];
 BEGIN
-  WITH keys AS MATERIALIZED (SELECT DISTINCT m.queue, m.grp, m.ord FROM unnest(p_moves) m WHERE m.frees AND m.ord IS NOT NULL),
-       freed AS (
+  WITH freed AS (
          UPDATE jobs j SET state = 'waiting' WHERE j.pk = ANY(ARRAY(
-           SELECT CASE WHEN NOT EXISTS (
-                    SELECT 1 FROM jobs a WHERE a.queue = k.queue AND a.ord = k.ord AND coalesce(a.grp, '') = coalesce(k.grp, '')
-                       AND a.ord IS NOT NULL AND a.position IS NOT NULL AND a.state IN ('waiting', 'delayed', 'active'))
+           SELECT CASE WHEN (SELECT true FROM jobs a WHERE a.queue = k.queue AND a.ord = k.ord AND coalesce(a.grp, '') = coalesce(k.grp, '')
+                                AND a.ord IS NOT NULL AND a.position IS NOT NULL AND a.state IN ('waiting', 'delayed', 'active') LIMIT 1) IS NULL
                   THEN (SELECT b.pk FROM jobs b WHERE b.queue = k.queue AND b.ord = k.ord AND coalesce(b.grp, '') = coalesce(k.grp, '')
                            AND b.state = 'blocked' ORDER BY b.position LIMIT 1) END
-             FROM keys k))
+             FROM (SELECT DISTINCT m.queue, m.grp, m.ord FROM unnest(p_moves) m WHERE m.frees AND m.ord IS NOT NULL) k))
          RETURNING j.queue, j.grp),
-       delta AS MATERIALIZED (
+       delta AS (
          SELECT u.queue, u.grp, sum(u.pending)::int AS pending, sum(u.busy)::int AS busy, sum(u.tokens)::int AS tokens
            FROM (SELECT m.queue, m.grp, m.pending, m.busy, m.tokens FROM unnest(p_moves) m
-                 UNION ALL SELECT f.queue, f.grp, 1, 0, 0 FROM freed f) u GROUP BY u.queue, u.grp),
-       counted AS (
-         UPDATE job_groups g
-            SET pending = g.pending + d.pending,
-                busy = g.busy + d.busy,
-                tat = CASE WHEN d.tokens > 0 AND coalesce(g.rate_per_minute, q.rate_per_minute) > 0
-                           THEN g.tat - d.tokens * interval '1 minute' / coalesce(g.rate_per_minute, q.rate_per_minute) ELSE g.tat END
-           FROM delta d JOIN queues q ON q.id = d.queue
-          WHERE g.queue = d.queue AND g.grp = d.grp
-         RETURNING g.queue, g.pending > 0 AND g.reasons = '{}' AND g.busy < coalesce(g.cap, q.group_cap) AS claimable)
-  SELECT coalesce(array_agg(DISTINCT r.queue), '{}') INTO ready
-    FROM (SELECT c.queue FROM counted c WHERE c.claimable
-          UNION ALL SELECT d.queue FROM delta d WHERE d.grp IS NULL AND d.pending > 0) r;
-  RETURN ready;
+                 UNION ALL SELECT f.queue, f.grp, 1, 0, 0 FROM freed f) u GROUP BY u.queue, u.grp)
+  SELECT array_agg(d.queue) FILTER (WHERE d.grp IS NOT NULL), array_agg(d.grp) FILTER (WHERE d.grp IS NOT NULL),
+         array_agg(d.pending) FILTER (WHERE d.grp IS NOT NULL), array_agg(d.busy) FILTER (WHERE d.grp IS NOT NULL),
+         array_agg(d.tokens) FILTER (WHERE d.grp IS NOT NULL),
+         coalesce(array_agg(d.queue) FILTER (WHERE d.grp IS NULL AND d.pending > 0), '{}')
+    INTO queues, grps, pending, busy, tokens, ungrouped FROM delta d;
+  IF grps IS NULL THEN
+    RETURN ungrouped;
+  END IF;
+  RETURN ARRAY(SELECT DISTINCT unnest(ungrouped || ledger_count_v1(queues, grps, pending, busy, tokens, false)));
 END $$;
 
 -- Enqueue a batch, in the order of the arrays. A job whose id lives already is not made; the living one is returned.
@@ -165,7 +188,7 @@ END $$;
 CREATE FUNCTION ledger_enqueue_v1(
   p_queues smallint[], p_job_keys text[], p_dedupes text[], p_names text[], p_data jsonb[], p_priorities smallint[], p_urgencies smallint[],
   p_grps text[], p_ords text[], p_run_ats timestamptz[], p_expires_ats timestamptz[], p_max_attempts smallint[])
-RETURNS TABLE (pk bigint, job_key text, state text, is_new boolean) LANGUAGE plpgsql SET enable_seqscan = off AS $$
+RETURNS TABLE (pk bigint, job_key text, state text, is_new boolean) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
   todo text[] := p_job_keys;
@@ -186,8 +209,8 @@ BEGIN
       SELECT s.key, s.dedupe, s.queue, s.name,
              CASE WHEN s.later THEN 'delayed'
                   WHEN s.ord IS NOT NULL AND (row_number() OVER (PARTITION BY s.queue, s.grp, s.ord, s.later ORDER BY s.i) > 1
-                       OR EXISTS (SELECT 1 FROM jobs a WHERE a.queue = s.queue AND a.ord = s.ord AND coalesce(a.grp, '') = coalesce(s.grp, '')
-                                     AND a.ord IS NOT NULL AND a.position IS NOT NULL AND a.state IN ('waiting', 'delayed', 'active')))
+                       OR (SELECT true FROM jobs a WHERE a.queue = s.queue AND a.ord = s.ord AND coalesce(a.grp, '') = coalesce(s.grp, '')
+                              AND a.ord IS NOT NULL AND a.position IS NOT NULL AND a.state IN ('waiting', 'delayed', 'active') LIMIT 1))
                   THEN 'blocked' ELSE 'waiting' END,
              s.priority, s.urgency, s.max_attempts, s.grp, s.ord,
              CASE WHEN NOT s.later THEN nextval('ledger_positions') END, coalesce(s.run_at, now()), s.expires_at, s.data
@@ -227,97 +250,96 @@ END $$;
 CREATE FUNCTION ledger_claim_v1(p_queues smallint[], p_slots int[], p_leases float8[], p_worker text)
 RETURNS TABLE (pk bigint, job_key text, queue smallint, name text, data jsonb, attempt smallint, max_attempts smallint, stalled smallint,
                fence bigint, grp text, ord text, priority smallint, created_at timestamptz, expires_at timestamptz)
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
-  qs smallint[]; gs text[]; rooms int[]; turns bigint[]; counts int[]; slots int[]; leases float8[];
+  qs smallint[]; gs text[]; rooms int[]; turns bigint[]; counts int[]; slots int[];
+  chosen bigint[]; served_queues smallint[]; served_groups text[]; served int[];
   ungrouped_first boolean := nextval('ledger_claims') % 2 = 0;
 BEGIN
-  SELECT array_agg(x.queue), array_agg(x.grp), array_agg(x.room), array_agg(x.turn), array_agg(x.n), array_agg(x.slots), array_agg(x.lease)
-    INTO qs, gs, rooms, turns, counts, slots, leases
-    FROM (SELECT g.queue, g.grp, g.room, g.turn, s.slots, s.lease, count(*) OVER (PARTITION BY g.queue)::int AS n
-            FROM unnest(p_queues, p_slots, p_leases) s(queue, slots, lease)
+  SELECT array_agg(x.queue), array_agg(x.grp), array_agg(x.room), array_agg(x.turn), array_agg(x.n), array_agg(x.slots)
+    INTO qs, gs, rooms, turns, counts, slots
+    FROM (SELECT q.id AS queue, g.grp, g.room, g.turn, s.slots, count(*) OVER (PARTITION BY q.id)::int AS n
+            FROM unnest(p_queues, p_slots) s(queue, slots)
             JOIN queues q ON q.id = s.queue AND NOT q.paused
            CROSS JOIN LATERAL (
-             SELECT g.queue, g.grp, g.turn,
+             SELECT g.grp, g.turn,
                     least(coalesce(g.cap, q.group_cap) - g.busy,
                           ledger_tokens_v1(g.tat, coalesce(g.rate_per_minute, q.rate_per_minute), coalesce(g.burst, q.burst))) AS room
                FROM job_groups g
               WHERE g.queue = q.id AND g.pending > 0 AND g.reasons = '{}' AND g.busy < coalesce(g.cap, q.group_cap)
                 AND ledger_tokens_v1(g.tat, coalesce(g.rate_per_minute, q.rate_per_minute), coalesce(g.burst, q.burst)) > 0
               ORDER BY g.turn LIMIT s.slots FOR UPDATE SKIP LOCKED) g) x;
-  RETURN QUERY
   WITH ready AS MATERIALIZED (
          -- Each of n groups has a job for the first round, so that none can get more than slots - n + 1.
-         SELECT g.queue, g.grp, h.pk, h.k, g.turn, g.slots, g.lease, false AS ungrouped
-           FROM unnest(qs, gs, rooms, turns, counts, slots, leases) g(queue, grp, room, turn, n, slots, lease)
+         SELECT g.queue, g.grp, h.pk, h.k, g.turn, g.slots, false AS ungrouped
+           FROM unnest(qs, gs, rooms, turns, counts, slots) g(queue, grp, room, turn, n, slots)
            LEFT JOIN LATERAL (
              SELECT j.pk, row_number() OVER (ORDER BY j.rank DESC, j.position) AS k FROM jobs j
               WHERE j.queue = g.queue AND j.grp = g.grp AND j.state = 'waiting' AND (j.expires_at IS NULL OR j.expires_at > now())
               ORDER BY j.rank DESC, j.position LIMIT least(g.room, g.slots - g.n + 1)) h ON true
          UNION ALL
-         SELECT s.queue, NULL, u.pk, row_number() OVER (PARTITION BY s.queue ORDER BY u.rank DESC, u.position), 0, s.slots, s.lease, true
-           FROM unnest(p_queues, p_slots, p_leases) s(queue, slots, lease)
+         SELECT s.queue, NULL, u.pk, row_number() OVER (PARTITION BY s.queue ORDER BY u.rank DESC, u.position), 0, s.slots, true
+           FROM unnest(p_queues, p_slots) s(queue, slots)
            JOIN queues q ON q.id = s.queue AND NOT q.paused
           CROSS JOIN LATERAL (
              SELECT j.pk, j.rank, j.position FROM jobs j
               WHERE j.queue = s.queue AND j.grp IS NULL AND j.state = 'waiting' AND (j.expires_at IS NULL OR j.expires_at > now())
               ORDER BY j.rank DESC, j.position LIMIT s.slots FOR UPDATE SKIP LOCKED) u),
-       chosen AS MATERIALIZED (
-         SELECT r.pk, r.place, r.lease FROM (
-           SELECT r.*, row_number() OVER (PARTITION BY r.queue ORDER BY r.k, r.ungrouped <> ungrouped_first, r.turn, r.grp) AS place
-             FROM ready r WHERE r.pk IS NOT NULL) r WHERE r.place <= r.slots),
-       took AS (
-         UPDATE jobs j
-            SET state = 'active', attempt = j.attempt + 1, fence = nextval('ledger_fences'), worker = p_worker,
-                lease_until = now() + make_interval(secs => p_leases[array_position(p_queues, j.queue)]),
-                started_at = coalesce(j.started_at, now()),
-                dedupe = nullif(j.dedupe, 'waiting')
-          WHERE j.pk = ANY(ARRAY(SELECT c.pk FROM chosen c)) AND j.state = 'waiting'
-         RETURNING j.*),
-       counted AS (
-         UPDATE job_groups g
-            SET pending = g.pending - d.n, busy = g.busy + d.n, turn = nextval('ledger_turns'),
-                tat = CASE WHEN d.n = 0 OR coalesce(g.rate_per_minute, q.rate_per_minute) = 0 THEN g.tat
-                           ELSE greatest(g.tat, now()) + d.n * interval '1 minute' / coalesce(g.rate_per_minute, q.rate_per_minute) END
-           FROM (SELECT x.queue, x.grp, sum(x.n)::int AS n FROM (
-                   SELECT t.queue, t.grp, 1 AS n FROM took t WHERE t.grp IS NOT NULL
-                   -- All of it has expired: to the back, so that it keeps no other group out until the sweep ends those jobs.
-                   UNION ALL SELECT r.queue, r.grp, 0 FROM ready r WHERE r.pk IS NULL) x GROUP BY x.queue, x.grp) d
-           JOIN queues q ON q.id = d.queue
-          WHERE g.queue = d.queue AND g.grp = d.grp)
+       placed AS MATERIALIZED (
+         SELECT r.queue, r.grp, r.pk, r.pk IS NOT NULL AND r.place <= r.slots AS is_chosen, r.place
+           FROM (SELECT r.*, row_number() OVER (PARTITION BY r.queue ORDER BY r.pk IS NULL, r.k, r.ungrouped <> ungrouped_first, r.turn, r.grp) AS place
+                   FROM ready r) r),
+       -- A group whose jobs have all expired is served nothing, and goes to the back: it keeps no other out until the sweep ends them.
+       groups AS (SELECT p.queue, p.grp, count(*) FILTER (WHERE p.is_chosen)::int AS n FROM placed p
+                   WHERE p.grp IS NOT NULL AND (p.is_chosen OR p.pk IS NULL) GROUP BY p.queue, p.grp)
+  SELECT (SELECT array_agg(p.pk ORDER BY q.priority DESC, p.queue, p.place) FROM placed p JOIN queues q ON q.id = p.queue WHERE p.is_chosen),
+         (SELECT array_agg(g.queue) FROM groups g), (SELECT array_agg(g.grp) FROM groups g), (SELECT array_agg(g.n) FROM groups g)
+    INTO chosen, served_queues, served_groups, served;
+  IF served_groups IS NOT NULL THEN
+    PERFORM ledger_count_v1(served_queues, served_groups, ARRAY(SELECT -n FROM unnest(served) n), served, ARRAY(SELECT -n FROM unnest(served) n), true);
+  END IF;
+  -- All of them are still waiting: their groups, or they themselves, are locked.
+  RETURN QUERY
+  WITH took AS (
+    UPDATE jobs j
+       SET state = 'active', attempt = j.attempt + 1, fence = nextval('ledger_fences'), worker = p_worker,
+           lease_until = now() + make_interval(secs => p_leases[array_position(p_queues, j.queue)]),
+           started_at = coalesce(j.started_at, now()),
+           dedupe = nullif(j.dedupe, 'waiting')
+     WHERE j.pk = ANY(chosen) AND j.fence IS NULL AND j.finished_at IS NULL
+    RETURNING j.*)
   SELECT t.pk, t.job_key, t.queue, t.name, t.data, t.attempt, t.max_attempts, t.stalled, t.fence, t.grp, t.ord, t.priority, t.created_at, t.expires_at
-    FROM took t JOIN queues q ON q.id = t.queue JOIN chosen c ON c.pk = t.pk
-   ORDER BY q.priority DESC, t.queue, c.place;
+    FROM took t ORDER BY array_position(chosen, t.pk);
 END $$;
 
 -- Finish claims: only those whose fence holds are touched. Delays are in seconds. Outcomes:
 --   done; fail (a dead letter); cancel; retry (delayed in its place, or a dead letter when its attempts are used up);
 --   park (waits in its place, attempt and token given back); snooze (park with a delay); unknown (delayed in its place, never a dead letter).
 CREATE FUNCTION ledger_finish_v1(p_pks bigint[], p_fences bigint[], p_outcomes text[], p_delays float8[], p_results jsonb[], p_errors jsonb[])
-RETURNS TABLE (accepted bigint[], dead bigint[], ready smallint[], next_due_s float8) LANGUAGE plpgsql SET enable_seqscan = off AS $$
+RETURNS TABLE (accepted bigint[], dead bigint[], ready smallint[], next_due_s float8) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE moves ledger_move[];
 BEGIN
   PERFORM ledger_lock_v1(p_pks);
-  -- No `state = 'active'` here: a live fence implies it, and the predicate lures the planner into a nested loop of n x n.
-  WITH r AS (
-         SELECT t.*, CASE WHEN t.outcome = 'done' THEN 'completed' WHEN t.outcome = 'fail' THEN 'failed' WHEN t.outcome = 'cancel' THEN 'cancelled'
-                          WHEN t.outcome <> 'park' AND t.delay > 0 THEN 'delayed' ELSE 'waiting' END AS state,
-                t.outcome IN ('done', 'fail', 'cancel') AS ends, t.outcome = 'retry' AS may_die, t.outcome IN ('park', 'snooze') AS gives_back
-           FROM unnest(p_pks, p_fences, p_outcomes, p_delays, p_results, p_errors) t(pk, fence, outcome, delay, result, error)),
-       f AS (
+  WITH f AS (
          UPDATE jobs j
-            SET state = CASE WHEN r.may_die AND j.attempt >= j.max_attempts THEN 'failed' ELSE r.state END,
-                finished_at = CASE WHEN r.ends OR r.may_die AND j.attempt >= j.max_attempts THEN clock_timestamp() END,
-                dedupe = CASE WHEN NOT r.ends AND NOT (r.may_die AND j.attempt >= j.max_attempts) THEN j.dedupe END,
-                attempt = j.attempt - r.gives_back::int,
-                run_at = CASE WHEN r.state = 'delayed' THEN now() + make_interval(secs => r.delay) ELSE j.run_at END,
-                fence = NULL, lease_until = NULL, worker = NULL,
-                result = r.result, error = CASE WHEN r.outcome <> 'done' THEN coalesce(r.error, j.error) END
-           FROM r WHERE j.pk = r.pk AND j.fence = r.fence
-         RETURNING j.pk, j.queue, j.grp, j.ord, j.state, j.finished_at IS NOT NULL AS ended, r.gives_back, r.delay)
-  SELECT array_agg(f.pk), array_agg(f.pk) FILTER (WHERE f.state = 'failed'), min(f.delay) FILTER (WHERE f.state = 'delayed'),
-         array_agg((f.queue, f.grp, f.ord, f.ended, (f.state = 'waiting')::int, -1, f.gives_back::int)::ledger_move)
+            SET (state, finished_at, dedupe, attempt, run_at, result, error, fence, lease_until, worker) = (
+                  SELECT x.state, CASE WHEN x.ends THEN clock_timestamp() END, CASE WHEN NOT x.ends THEN j.dedupe END,
+                         j.attempt - (x.outcome IN ('park', 'snooze'))::int,
+                         CASE WHEN x.state = 'delayed' THEN now() + make_interval(secs => p_delays[x.i]) ELSE j.run_at END,
+                         p_results[x.i], CASE WHEN x.outcome <> 'done' THEN coalesce(p_errors[x.i], j.error) END,
+                         NULL::bigint, NULL::timestamptz, NULL::text
+                    FROM (SELECT o.i, o.outcome, s.state, s.state IN ('completed', 'failed', 'cancelled') AS ends
+                            FROM (SELECT i, p_outcomes[i] AS outcome FROM (SELECT array_position(p_pks, j.pk) AS i OFFSET 0) p OFFSET 0) o,
+                                 LATERAL (SELECT CASE WHEN o.outcome = 'done' THEN 'completed'
+                                                      WHEN o.outcome = 'fail' OR o.outcome = 'retry' AND j.attempt >= j.max_attempts THEN 'failed'
+                                                      WHEN o.outcome = 'cancel' THEN 'cancelled'
+                                                      WHEN o.outcome <> 'park' AND p_delays[o.i] > 0 THEN 'delayed'
+                                                      ELSE 'waiting' END AS state OFFSET 0) s) x)
+          WHERE j.pk = ANY(p_pks) AND j.fence = p_fences[array_position(p_pks, j.pk)]
+         RETURNING j.pk, j.queue, j.grp, j.ord, j.state, j.finished_at IS NOT NULL AS ended, array_position(p_pks, j.pk) AS i)
+  SELECT array_agg(f.pk), array_agg(f.pk) FILTER (WHERE f.state = 'failed'), min(p_delays[f.i]) FILTER (WHERE f.state = 'delayed'),
+         array_agg((f.queue, f.grp, f.ord, f.ended, (f.state = 'waiting')::int, -1, (p_outcomes[f.i] IN ('park', 'snooze'))::int)::ledger_move)
     INTO accepted, dead, next_due_s, moves FROM f;
   ready := ledger_settle_v1(coalesce(moves, '{}'));
   RETURN NEXT;
@@ -325,44 +347,49 @@ END $$;
 
 -- What fell due takes its turn: a retry keeps its place, a scheduled job takes one now, behind what its order key holds by then.
 -- The caller holds the locks of p_pks.
-CREATE FUNCTION ledger_promote_v1(p_pks bigint[], p_even_early boolean) RETURNS ledger_move[] LANGUAGE plpgsql SET enable_seqscan = off AS $$
-DECLARE moves ledger_move[];
+CREATE FUNCTION ledger_promote_v1(p_pks bigint[], p_even_early boolean) RETURNS ledger_move[] LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE
+  -- In the order in which they fall due.
+  fresh bigint[] := ARRAY(SELECT j.pk FROM jobs j WHERE j.pk = ANY(p_pks) AND CASE j.state WHEN 'delayed' THEN j.position IS NULL END ORDER BY j.run_at, j.pk);
+  places bigint[] := ARRAY(SELECT nextval('ledger_positions') FROM generate_subscripts(fresh, 1));
+  moves ledger_move[];
 BEGIN
-  WITH due AS MATERIALIZED (
-         SELECT d.pk, coalesce(d.position, nextval('ledger_positions')) AS position, d.position IS NULL AND d.ord IS NOT NULL AS queues_up
-           FROM (SELECT j.pk, j.position, j.ord FROM jobs j WHERE j.pk = ANY(p_pks) AND j.state = 'delayed' ORDER BY j.run_at, j.pk) d),
-       u AS (
-         UPDATE jobs j
-            SET position = d.position, state = CASE WHEN d.queues_up THEN 'blocked' ELSE 'waiting' END, run_at = least(j.run_at, now())
-           FROM due d WHERE j.pk = d.pk AND j.state = 'delayed' AND (p_even_early OR j.run_at <= now())
-         RETURNING j.queue, j.grp, j.ord, d.queues_up)
-  SELECT array_agg((u.queue, u.grp, u.ord, u.queues_up, (NOT u.queues_up)::int, 0, 0)::ledger_move) INTO moves FROM u;
+  WITH u AS (
+    UPDATE jobs j
+       SET state = CASE WHEN j.position IS NULL AND j.ord IS NOT NULL THEN 'blocked' ELSE 'waiting' END,
+           position = coalesce(j.position, places[array_position(fresh, j.pk)]),
+           run_at = least(j.run_at, now())
+     WHERE j.pk = ANY(p_pks) AND CASE j.state WHEN 'delayed' THEN p_even_early OR j.run_at <= now() END
+    RETURNING j.queue, j.grp, j.ord, j.state)
+  SELECT array_agg((u.queue, u.grp, u.ord, u.state = 'blocked', (u.state = 'waiting')::int, 0, 0)::ledger_move) INTO moves FROM u;
   RETURN coalesce(moves, '{}');
 END $$;
 
 -- End jobs that do not run: waiting, blocked or delayed. The caller holds the locks of p_pks.
 CREATE FUNCTION ledger_end_v1(p_pks bigint[], p_error jsonb, p_only_expired boolean, OUT ended bigint[], OUT moves ledger_move[])
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
-  WITH old AS MATERIALIZED (SELECT j.pk, j.state FROM jobs j WHERE j.pk = ANY(p_pks) AND j.state IN ('waiting', 'blocked', 'delayed')),
-       u AS (
-         UPDATE jobs j SET state = 'cancelled', finished_at = clock_timestamp(), dedupe = NULL, error = p_error
-           FROM old o WHERE j.pk = o.pk AND j.state = o.state AND (NOT p_only_expired OR j.expires_at <= now())
-         RETURNING j.pk, j.queue, j.grp, j.ord, o.state)
-  SELECT coalesce(array_agg(u.pk), '{}'),
-         coalesce(array_agg((u.queue, u.grp, u.ord, u.state <> 'blocked', -(u.state = 'waiting')::int, 0, 0)::ledger_move), '{}')
-    INTO ended, moves FROM u;
+  -- Their groups are locked; one without a group may be claimed in between, and then the second statement leaves it.
+  SELECT coalesce(array_agg((j.queue, j.grp, j.ord, j.state <> 'blocked', -(j.state = 'waiting')::int, 0, 0)::ledger_move), '{}') INTO moves
+    FROM jobs j
+   WHERE j.pk = ANY(p_pks) AND j.fence IS NULL AND j.finished_at IS NULL AND (NOT p_only_expired OR j.expires_at <= now());
+  WITH u AS (
+    UPDATE jobs j SET state = 'cancelled', finished_at = clock_timestamp(), dedupe = NULL, error = p_error
+     WHERE j.pk = ANY(p_pks) AND j.fence IS NULL AND j.finished_at IS NULL AND (NOT p_only_expired OR j.expires_at <= now())
+    RETURNING j.pk)
+  SELECT coalesce(array_agg(u.pk), '{}') INTO ended FROM u;
 END $$;
 
 -- Per queue: is something claimable now, and in how many seconds may that change (a delay, a token, an expiry; NULL: never)?
 CREATE FUNCTION ledger_outlook_v1(p_queues smallint[]) RETURNS TABLE (queue smallint, ready boolean, due_s float8)
-LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_sort = off AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
   SELECT q.id,
-         NOT q.paused AND (coalesce(g.free, false) OR EXISTS (
-           SELECT 1 FROM jobs j WHERE j.queue = q.id AND j.grp IS NULL AND j.state = 'waiting' AND (j.expires_at IS NULL OR j.expires_at > now()))),
+         NOT q.paused AND (coalesce(g.free, false) OR (
+           SELECT true FROM jobs j WHERE j.queue = q.id AND j.grp IS NULL AND j.state = 'waiting' AND (j.expires_at IS NULL OR j.expires_at > now())
+            ORDER BY j.rank DESC, j.position LIMIT 1) IS NOT NULL),
          -- greatest() would turn "never" into "now".
          CASE WHEN t.due IS NOT NULL THEN greatest(0, extract(epoch FROM t.due - now())::float8) END
     FROM queues q
@@ -384,7 +411,7 @@ END $$;
 -- queue. Many may sweep at once: what another transaction holds is left for the next sweep, so that none waits.
 -- `ended`: [{pk, job_key, queue, name, data, why: expired | stalled}] for the caller, who moves the domain's rows in this transaction.
 CREATE FUNCTION ledger_sweep_v1(p_limit int)
-RETURNS TABLE (ended jsonb, ready smallint[], next_due_s float8, swept int) LANGUAGE plpgsql SET enable_seqscan = off AS $$
+RETURNS TABLE (ended jsonb, ready smallint[], next_due_s float8, swept int) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_sort = off AS $$
 DECLARE
   found_pks bigint[]; mine bigint[]; lapsed bigint[]; due bigint[]; expired bigint[]; stalled_out bigint[];
   moves ledger_move[] := '{}'; more ledger_move[];
@@ -400,9 +427,8 @@ BEGIN
   swept := 0;
   IF found_pks <> '{}' THEN
     WITH locked AS MATERIALIZED (
-           SELECT g.queue, g.grp FROM job_groups g
-            WHERE (g.queue, g.grp) IN (SELECT j.queue, j.grp FROM jobs j WHERE j.pk = ANY(found_pks))
-            ORDER BY g.queue, g.grp FOR UPDATE SKIP LOCKED),
+           SELECT k.queue, k.grp FROM (SELECT DISTINCT j.queue, j.grp FROM jobs j WHERE j.pk = ANY(found_pks) AND j.grp IS NOT NULL ORDER BY 1, 2) k
+            CROSS JOIN LATERAL (SELECT 1 FROM job_groups g WHERE g.queue = k.queue AND g.grp = k.grp FOR UPDATE SKIP LOCKED) l),
          keys AS MATERIALIZED (
            SELECT k.queue, k.ord FROM (SELECT DISTINCT j.queue, j.ord FROM jobs j WHERE j.pk = ANY(found_pks) AND j.grp IS NULL AND j.ord IS NOT NULL) k
             WHERE pg_try_advisory_xact_lock(hashtextextended(k.ord, k.queue)))
@@ -427,7 +453,7 @@ BEGIN
                   error = CASE WHEN j.stalled >= q.stalled_limit THEN
                     '{"code": "STALLED", "detail": "its worker died or stopped answering too often", "retryable": false}'::jsonb ELSE j.error END
              FROM queues q
-            WHERE q.id = j.queue AND j.pk = ANY(lapsed) AND j.pk = ANY(mine) AND j.state = 'active' AND j.lease_until <= now()
+            WHERE q.id = j.queue AND j.pk = ANY(lapsed) AND j.pk = ANY(mine) AND j.fence IS NOT NULL AND j.lease_until <= now()
            RETURNING j.pk, j.queue, j.grp, j.ord, j.state)
     SELECT array_agg(u.pk) FILTER (WHERE u.state = 'failed'),
            array_agg((u.queue, u.grp, u.ord, u.state = 'failed', (u.state = 'waiting')::int, -1, 0)::ledger_move)
@@ -446,7 +472,7 @@ END $$;
 
 -- Extend the leases of jobs that are held. Returns those that are lost. A row that a finish holds is left alone: waiting for it
 -- could deadlock, and it ends with that finish.
-CREATE FUNCTION ledger_heartbeat_v1(p_pks bigint[], p_fences bigint[], p_leases float8[]) RETURNS bigint[] LANGUAGE plpgsql SET enable_seqscan = off AS $$
+CREATE FUNCTION ledger_heartbeat_v1(p_pks bigint[], p_fences bigint[], p_leases float8[]) RETURNS bigint[] LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
   UPDATE jobs j SET lease_until = now() + make_interval(secs => p_leases[array_position(p_pks, j.pk)])
    WHERE j.pk = ANY(ARRAY(SELECT l.pk FROM jobs l WHERE l.pk = ANY(p_pks) FOR UPDATE SKIP LOCKED))
@@ -476,22 +502,20 @@ BEGIN
 END $$;
 
 -- Dead letters run again: a new budget of attempts and of time, a new place. One whose id lives in another job is left.
-CREATE FUNCTION ledger_retry_v1(p_pks bigint[]) RETURNS bigint[] LANGUAGE plpgsql SET enable_seqscan = off AS $$
-DECLARE revived bigint[]; moves ledger_move[];
+CREATE FUNCTION ledger_retry_v1(p_pks bigint[]) RETURNS bigint[] LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE dead bigint[]; revived bigint[]; moves ledger_move[];
 BEGIN
   PERFORM ledger_lock_v1(p_pks);
-  WITH dead AS MATERIALIZED (
-         SELECT d.pk, nextval('ledger_positions') AS position FROM (
-           SELECT DISTINCT ON (j.job_key) j.pk FROM jobs j
-            WHERE j.pk = ANY(p_pks) AND j.state = 'failed'
-              AND NOT EXISTS (SELECT 1 FROM jobs l WHERE l.job_key = j.job_key AND l.dedupe IS NOT NULL)
-            ORDER BY j.job_key, j.pk DESC) d ORDER BY d.pk),
-       u AS (
+  dead := ARRAY(SELECT DISTINCT ON (j.job_key) j.pk FROM jobs j
+                 WHERE j.pk = ANY(p_pks) AND CASE j.state WHEN 'failed' THEN true END
+                   AND (SELECT true FROM jobs l WHERE l.job_key = j.job_key AND l.dedupe IS NOT NULL LIMIT 1) IS NULL
+                 ORDER BY j.job_key, j.pk DESC);
+  WITH u AS (
          UPDATE jobs j
-            SET state = CASE WHEN j.ord IS NULL THEN 'waiting' ELSE 'blocked' END, position = d.position, dedupe = 'live',
+            SET state = CASE WHEN j.ord IS NULL THEN 'waiting' ELSE 'blocked' END, position = nextval('ledger_positions'), dedupe = 'live',
                 attempt = 0, stalled = 0, run_at = now(), finished_at = NULL, result = NULL, progress = NULL,
                 expires_at = now() + (j.expires_at - j.created_at)
-           FROM dead d WHERE j.pk = d.pk AND j.state = 'failed'
+          WHERE j.pk = ANY(dead) AND CASE j.state WHEN 'failed' THEN true END
          RETURNING j.pk, j.queue, j.grp, j.ord)
   SELECT coalesce(array_agg(u.pk), '{}'),
          coalesce(array_agg((u.queue, u.grp, u.ord, u.ord IS NOT NULL, (u.ord IS NULL)::int, 0, 0)::ledger_move), '{}')
