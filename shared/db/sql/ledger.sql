@@ -85,3 +85,101 @@ SELECT j.pk
   FROM jobs j
  WHERE j.job_key = $1
    AND j.dedupe IS NOT NULL;
+
+-- name: apply_policy
+-- $1 queue id, $2 priority, $3 group cap, $4 rate per minute, $5 burst, $6 stalled limit.
+UPDATE queues
+   SET priority = $2, group_cap = $3, rate_per_minute = $4, burst = $5, stalled_limit = $6
+ WHERE id = $1
+   AND (priority, group_cap, rate_per_minute, burst, stalled_limit) IS DISTINCT FROM ($2, $3, $4, $5, $6);
+
+-- name: set_paused
+-- $1 queue ids, $2 paused or not.
+UPDATE queues
+   SET paused = $2
+ WHERE id = ANY($1::smallint[])
+   AND paused <> $2;
+
+-- name: clean
+-- $1 queue id, $2 state, $3 older than so many seconds, $4 keep the newest so many, $5 at most so many.
+DELETE FROM jobs j
+ WHERE j.pk = ANY(ARRAY(
+         SELECT o.pk
+           FROM jobs o
+          WHERE o.queue = $1
+            AND o.state = $2
+            AND o.state IN ('completed', 'failed', 'cancelled')
+            AND o.finished_at < now() - $3::float8 * interval '1 second'
+            AND ($4::bigint = 0 OR (o.finished_at, o.pk) <= (
+                  SELECT n.finished_at, n.pk
+                    FROM jobs n
+                   WHERE n.queue = $1 AND n.state = $2 AND n.state IN ('completed', 'failed', 'cancelled')
+                   ORDER BY n.finished_at DESC, n.pk DESC
+                  OFFSET $4 LIMIT 1))
+          ORDER BY o.finished_at, o.pk
+          LIMIT $5
+            FOR UPDATE SKIP LOCKED))
+RETURNING j.pk;
+
+-- name: list_jobs
+-- $1 queue id, $2 states, $3 only before this pk (NULL: from the newest), $4 at most so many.
+SELECT j.pk, j.job_key, j.queue, j.name, j.state, j.priority, j.attempt, j.max_attempts, j.run_at, j.data, j.result, j.error,
+       j.progress, j.grp, j.created_at, j.finished_at
+  FROM jobs j
+ WHERE j.queue = $1
+   AND j.state = ANY($2::text[])
+   AND ($3::bigint IS NULL OR j.pk < $3)
+ ORDER BY j.pk DESC
+ LIMIT $4;
+
+-- name: newest_of_id
+-- $1 job id. At most one row.
+SELECT j.pk, j.job_key, j.queue, j.name, j.state, j.priority, j.attempt, j.max_attempts, j.run_at, j.data, j.result, j.error,
+       j.progress, j.grp, j.created_at, j.finished_at
+  FROM jobs j
+ WHERE j.pk = (
+         SELECT max(x.pk)
+           FROM (SELECT l.pk FROM jobs l WHERE l.job_key = $1 AND l.dedupe IS NOT NULL
+                 UNION ALL
+                 SELECT e.pk FROM jobs e WHERE e.job_key = $1 AND e.dedupe IS NULL) x);
+
+-- name: failed
+-- $1 queue id, $2 job ids (NULL: all), $3 at most so many, the oldest first.
+SELECT j.pk
+  FROM jobs j
+ WHERE j.queue = $1
+   AND j.state = 'failed'
+   AND ($2::text[] IS NULL OR j.job_key = ANY($2::text[]))
+ ORDER BY j.finished_at, j.pk
+ LIMIT $3;
+
+-- name: metrics
+-- $1 seconds to look back for the rates. One row per queue, the most urgent first.
+SELECT q.id AS queue, q.paused,
+       live.waiting, live.active, live.delayed, live.oldest_waiting_seconds,
+       ended.completed, ended.failed, ended.recently_completed, ended.recently_failed,
+       CASE WHEN live.waiting = 0 THEN 0 ELSE parked.jobs END AS parked
+  FROM queues q
+ CROSS JOIN LATERAL (
+   SELECT coalesce(sum(x.jobs) FILTER (WHERE x.state IN ('waiting', 'blocked')), 0)::bigint AS waiting,
+          coalesce(sum(x.jobs) FILTER (WHERE x.state = 'active'), 0)::bigint AS active,
+          coalesce(sum(x.jobs) FILTER (WHERE x.state = 'delayed'), 0)::bigint AS delayed,
+          extract(epoch FROM now() - min(x.oldest) FILTER (WHERE x.state IN ('waiting', 'blocked')))::float8 AS oldest_waiting_seconds
+     FROM (SELECT j.state, count(*) AS jobs, min(j.run_at) AS oldest
+             FROM jobs j
+            WHERE j.queue = q.id AND j.state IN ('waiting', 'blocked', 'delayed', 'active')
+            GROUP BY j.state) x) live
+ CROSS JOIN LATERAL (
+   SELECT count(*) FILTER (WHERE j.state = 'completed') AS completed,
+          count(*) FILTER (WHERE j.state = 'failed') AS failed,
+          count(*) FILTER (WHERE j.state = 'completed' AND j.finished_at > now() - $1::float8 * interval '1 second') AS recently_completed,
+          count(*) FILTER (WHERE j.state = 'failed' AND j.finished_at > now() - $1::float8 * interval '1 second') AS recently_failed
+     FROM jobs j
+    WHERE j.queue = q.id AND j.state IN ('completed', 'failed')) ended
+ CROSS JOIN LATERAL (
+   SELECT coalesce(sum((SELECT count(*) FROM jobs j WHERE j.queue = g.queue AND j.grp = g.grp AND j.state IN ('waiting', 'blocked'))), 0)::bigint AS jobs
+     FROM job_groups g
+    WHERE g.queue = q.id
+      AND (g.reasons <> '{}'
+           OR g.pending > 0 AND ledger_tokens_v1(g.tat, coalesce(g.rate_per_minute, q.rate_per_minute), coalesce(g.burst, q.burst)) <= 0)) parked
+ ORDER BY q.priority DESC, q.id;
