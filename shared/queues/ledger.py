@@ -95,7 +95,7 @@ async def enqueue(conn: Connection, jobs: Sequence[NewJob]) -> list[Enqueued]:
         [job.job_id for job in jobs],
         [job.dedupe.value for job in jobs],
         [job.name for job in jobs],
-        [job.data for job in jobs],
+        [dict(job.data) for job in jobs],
         [p.priority if job.priority is None else job.priority for job, p in zip(jobs, policies, strict=True)],
         [job.urgency for job in jobs],
         [job.group for job in jobs],
@@ -173,8 +173,8 @@ async def finish(conn: Connection, finishes: Sequence[Finish]) -> Finished:
         [end.fence for end in finishes],
         [end.kind.value for end in finishes],
         [end.delay_s for end in finishes],
-        [end.result for end in finishes],
-        [end.error for end in finishes],
+        [None if end.result is None else dict(end.result) for end in finishes],
+        [None if end.error is None else dict(end.error) for end in finishes],
     )
     assert row is not None
     return Finished(

@@ -40,7 +40,8 @@ CREATE TABLE jobs (
   pk bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT jobs_pk PRIMARY KEY,
   job_key text NOT NULL,             -- the readable job id
   dedupe text,                       -- until when its id keeps others out: its end (live) or its claim (waiting); NULL: no longer
-  queue smallint NOT NULL CONSTRAINT jobs_queue REFERENCES queues,
+  -- No foreign key: every enqueue would share-lock the same seven rows.
+  queue smallint NOT NULL CONSTRAINT jobs_queue CHECK (queue BETWEEN 1 AND 7),
   name text NOT NULL,
   state text NOT NULL,
   priority smallint NOT NULL,
@@ -91,7 +92,7 @@ CREATE INDEX jobs_ended ON jobs (queue, state, finished_at, pk) WHERE state IN (
 
 -- What jobs share: fairness, concurrency, rate and pauses. NULL settings are the queue's.
 CREATE TABLE job_groups (
-  queue smallint NOT NULL CONSTRAINT job_groups_queue REFERENCES queues,
+  queue smallint NOT NULL CONSTRAINT job_groups_queue CHECK (queue BETWEEN 1 AND 7),
   grp text NOT NULL CONSTRAINT job_groups_name_not_empty CHECK (grp <> ''),
   pending int NOT NULL DEFAULT 0,    -- its jobs that are waiting
   busy int NOT NULL DEFAULT 0,       -- its jobs that are active
