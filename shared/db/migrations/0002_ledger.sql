@@ -192,7 +192,7 @@ CREATE FUNCTION ledger_enqueue_v1(
 RETURNS TABLE (pk bigint, job_key text, state text, is_new boolean) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-  todo text[] := p_job_keys;
+  todo text[];                       -- NULL: all, in the first round
   moves ledger_move[];
   pks bigint[]; keys text[]; states text[];
   new_pks bigint[] := '{}'; old_pks bigint[] := '{}'; found_pks bigint[]; found_keys text[];
@@ -209,17 +209,22 @@ BEGIN
       INSERT INTO jobs (job_key, dedupe, queue, name, state, priority, urgency, max_attempts, grp, ord, position, run_at, expires_at, data)
       SELECT s.key, s.dedupe, s.queue, s.name,
              CASE WHEN s.later THEN 'delayed'
-                  WHEN s.ord IS NOT NULL AND (row_number() OVER (PARTITION BY s.queue, s.grp, s.ord, s.later ORDER BY s.i) > 1
+                  WHEN s.ord IS NOT NULL AND (s.nth > 1
                        OR (SELECT true FROM jobs a WHERE a.queue = s.queue AND a.ord = s.ord AND coalesce(a.grp, '') = coalesce(s.grp, '')
                               AND a.ord IS NOT NULL AND a.position IS NOT NULL AND a.state IN ('waiting', 'delayed', 'active') LIMIT 1))
                   THEN 'blocked' ELSE 'waiting' END,
              s.priority, s.urgency, s.max_attempts, s.grp, s.ord,
-             CASE WHEN NOT s.later THEN nextval('ledger_positions') END, coalesce(s.run_at, now()), s.expires_at, s.data
-        FROM (SELECT t.*, coalesce(t.run_at > now(), false) AS later
+             s.position, coalesce(s.run_at, now()), s.expires_at, s.data
+        FROM (SELECT w.*, CASE WHEN NOT w.later THEN nextval('ledger_positions') END AS position
+                FROM (
+              SELECT t.*, l.later, row_number() OVER (PARTITION BY t.queue, t.grp, t.ord, l.later ORDER BY t.i) AS nth
                 FROM unnest(p_queues, p_job_keys, p_dedupes, p_names, p_data, p_priorities, p_urgencies, p_grps, p_ords, p_run_ats, p_expires_ats, p_max_attempts)
                      WITH ORDINALITY t(queue, key, dedupe, name, data, priority, urgency, grp, ord, run_at, expires_at, max_attempts, i)
-               WHERE todo IS NULL OR t.key = ANY(todo) ORDER BY t.i) s
-       ORDER BY s.i
+               CROSS JOIN LATERAL (SELECT coalesce(t.run_at > now(), false) AS later) l
+               WHERE todo IS NULL OR t.key = ANY(todo)) w
+               ORDER BY w.i) s
+       -- Places in the order of the arrays, rows in the order of ids: two batches with the same ids wait for each other the same way round.
+       ORDER BY s.key COLLATE "C", s.i
       ON CONFLICT (job_key) WHERE dedupe IS NOT NULL DO NOTHING
       RETURNING jobs.pk, jobs.job_key, jobs.queue, jobs.grp, jobs.ord, jobs.state)
     SELECT array_agg(m.pk), array_agg(m.job_key), array_agg(m.state),
@@ -231,7 +236,7 @@ BEGIN
       RETURN;
     END IF;
     new_pks := new_pks || coalesce(pks, '{}');
-    todo := ARRAY(SELECT DISTINCT k FROM unnest(todo) k WHERE k <> ALL(coalesce(keys, '{}')));
+    todo := ARRAY(SELECT DISTINCT k FROM unnest(coalesce(todo, p_job_keys)) k WHERE k <> ALL(coalesce(keys, '{}')));
     -- A job that was left out may have been the one before another of this batch: look at all its order keys.
     PERFORM ledger_settle_v1(coalesce(moves, '{}') || ARRAY(
       SELECT DISTINCT (t.q, t.g, t.o, true, 0, 0, 0)::ledger_move FROM unnest(p_queues, p_grps, p_ords) t(q, g, o)));

@@ -249,3 +249,15 @@ async def test_finishes_that_lock_many_groups_in_any_order_do_not_deadlock(desk:
         tasks.create_task(there.end(jobs[1::2][::-1]))
 
     assert await desk.conn.fetchval("SELECT count(*) FROM jobs WHERE state = 'completed'") == 40
+
+
+async def test_batches_with_the_same_ids_in_another_order_do_not_deadlock(desk: "Desk", other: "Connection") -> None:
+    there = type(desk)(other)
+    for round_ in range(5):
+        names = [f"{round_}-{n}" for n in range(200)]
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(desk.add(*names))
+            tasks.create_task(there.add(*reversed(names)))
+
+    assert await desk.conn.fetchval("SELECT count(*) FROM jobs") == 1000
