@@ -1,0 +1,14 @@
+"""Hand one message to the host that owns its session."""
+
+from functions.resources import Resources
+from functions.work import work
+from shared.domain.jobs import Job, QueueName
+from shared.domain.outcome import Failure, Outcome, Retry
+
+
+async def handle(_job: Job, _use: Resources) -> Outcome:
+    return Retry(failure=Failure(code="INTERNAL", detail="this queue has no handler yet"))
+
+
+queue = work(QueueName.MESSAGE_SEND, handle)
+task, broker, handler = queue.task, queue.broker, queue.handler

@@ -1,0 +1,38 @@
+"""What handlers work with, built once when a worker or a Lambda container starts."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from shared.db.pool import Pool
+from shared.domain.jobs import QueueName
+from shared.queues.policies import POLICIES
+from shared.queues.runtime import Queues
+from shared.settings import Settings
+from shared.webhooks.delivery import Courier, open_courier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """Handed to every handler; shared by all that run at once, so nothing in it belongs to one job."""
+
+    settings: Settings
+    pool: Pool
+    queues: Queues
+    now: Callable[[], datetime]
+    courier: Courier
+
+
+@asynccontextmanager
+async def open_resources(queues: Queues) -> AsyncIterator[Resources]:
+    """Open what handlers need beyond the database, and close it at the end."""
+    delay_s = POLICIES[QueueName.WEBHOOK_DELIVERY].delay_s
+    async with open_courier(queues.settings, queues.pool, delay_s=delay_s) as courier:
+        yield Resources(
+            settings=queues.settings,
+            pool=queues.pool,
+            queues=queues,
+            now=lambda: datetime.now(UTC),
+            courier=courier,
+        )

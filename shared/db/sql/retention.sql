@@ -1,0 +1,79 @@
+-- What retention deletes, oldest first, a bounded batch at a time. $1 the age in seconds; the last parameter is at most so many rows.
+
+-- name: completed_jobs
+-- $1 age, $2 so many of the newest of each queue stay however old, $3 limit.
+DELETE FROM jobs
+ WHERE pk = ANY(ARRAY(
+   SELECT old.pk
+     FROM queues q
+    CROSS JOIN LATERAL (
+      SELECT n.finished_at, n.pk FROM jobs n WHERE n.queue = q.id AND n.state = 'completed'
+       ORDER BY n.finished_at DESC, n.pk DESC OFFSET greatest($2::int, 1) - 1 LIMIT 1) oldest_kept
+    CROSS JOIN LATERAL (
+      SELECT j.pk FROM jobs j
+       WHERE j.queue = q.id AND j.state = 'completed' AND j.finished_at < now() - make_interval(secs => $1)
+         AND (j.finished_at, j.pk) < (oldest_kept.finished_at, oldest_kept.pk)
+       ORDER BY j.finished_at, j.pk LIMIT $3) old
+    LIMIT $3));
+
+-- name: cancelled_jobs
+-- $1 age, $2 limit.
+DELETE FROM jobs
+ WHERE pk = ANY(ARRAY(
+   SELECT old.pk
+     FROM queues q
+    CROSS JOIN LATERAL (
+      SELECT j.pk FROM jobs j
+       WHERE j.queue = q.id AND j.state = 'cancelled' AND j.finished_at < now() - make_interval(secs => $1)
+       ORDER BY j.finished_at, j.pk LIMIT $2) old
+    LIMIT $2));
+
+-- name: failed_jobs
+-- $1 age, $2 limit.
+DELETE FROM jobs
+ WHERE pk = ANY(ARRAY(
+   SELECT old.pk
+     FROM queues q
+    CROSS JOIN LATERAL (
+      SELECT j.pk FROM jobs j
+       WHERE j.queue = q.id AND j.state = 'failed' AND j.finished_at < now() - make_interval(secs => $1)
+       ORDER BY j.finished_at, j.pk LIMIT $2) old
+    LIMIT $2));
+
+-- name: idempotency_keys
+-- $1 age, $2 limit.
+DELETE FROM idempotency_keys
+ WHERE ctid = ANY(ARRAY(
+   SELECT k.ctid FROM idempotency_keys k WHERE k.created_at < now() - make_interval(secs => $1) ORDER BY k.created_at LIMIT $2));
+
+-- name: messages
+-- $1 age, $2 limit. A message that may still move stays: its job would find nothing. Its history goes with it.
+DELETE FROM messages
+ WHERE id = ANY(ARRAY(
+   SELECT m.id FROM messages m
+    WHERE m.created_at < now() - make_interval(secs => $1) AND m.status NOT IN ('scheduled', 'queued', 'processing', 'failed')
+    ORDER BY m.created_at LIMIT $2));
+
+-- name: wire_ids
+-- $1 age, $2 limit. Receipts for messages that nobody ever claimed.
+DELETE FROM wire_ids
+ WHERE (connection_id, wire_id) IN (
+   SELECT w.connection_id, w.wire_id FROM wire_ids w
+    WHERE w.message_id IS NULL AND w.created_at < now() - make_interval(secs => $1)
+    ORDER BY w.created_at LIMIT $2);
+
+-- name: events
+-- $1 age, $2 limit. One whose webhooks are not made yet stays.
+DELETE FROM events
+ WHERE id = ANY(ARRAY(
+   SELECT e.id FROM events e
+    WHERE e.created_at < now() - make_interval(secs => $1) AND NOT e.fan_out
+    ORDER BY e.created_at LIMIT $2));
+
+-- name: webhook_deliveries
+-- $1 age, $2 limit. Their attempts go with them; a pending one stays.
+DELETE FROM webhook_deliveries
+ WHERE id = ANY(ARRAY(
+   SELECT d.id FROM webhook_deliveries d
+    WHERE d.created_at < now() - make_interval(secs => $1) AND d.status <> 'pending'
+    ORDER BY d.created_at LIMIT $2));

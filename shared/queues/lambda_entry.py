@@ -1,0 +1,68 @@
+"""A queue's AWS Lambda handler: an SQS event is a bell, and the drain does the rest until the invocation's deadline."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Final, Protocol
+from uuid import uuid4
+
+from taskiq import AsyncBroker
+
+from shared.log import configure
+from shared.queues.drain import Drain
+from shared.queues.policies import Runtime
+from shared.queues.registry import Work
+from shared.queues.runtime import Queues
+from shared.queues.through_taskiq import runner_for
+from shared.queues.worker import slots_for
+from shared.settings import load
+
+# What is claimed must be finished and committed before AWS freezes the container.
+_MARGIN_S: Final = 2.0
+
+
+class Context(Protocol):
+    """What AWS hands over beside the event; its name is AWS's."""
+
+    def get_remaining_time_in_millis(self) -> int: ...
+
+
+class LambdaEntry:
+    """`handler(event, context)`. The loop, the pool and the resources live as long as the container."""
+
+    def __init__(
+        self, work: Work, broker: AsyncBroker, open_resources: Callable[[Queues], AbstractAsyncContextManager[Any]]
+    ) -> None:
+        self._work = work
+        self._broker = broker
+        self._open_resources = open_resources
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain: Drain | None = None
+        self._opened = AsyncExitStack()
+
+    def __call__(self, _event: dict[str, Any], context: Context) -> dict[str, Any]:
+        """Drain the queue. Every record is answered as done: it said "look", and raising makes SQS say it again."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        self._loop.run_until_complete(self._invoke(context.get_remaining_time_in_millis() / 1000))
+        return {"batchItemFailures": []}
+
+    async def _invoke(self, remaining_s: float) -> None:
+        drain = self._drain or await self._start()
+        await drain.until_idle(deadline_s=max(0.0, remaining_s - _MARGIN_S))
+
+    async def _start(self) -> Drain:
+        settings = load()
+        configure(level=settings.log_level, fmt=settings.log_format)
+        queues = await self._opened.enter_async_context(await Queues.open(settings))
+        use = await self._opened.enter_async_context(self._open_resources(queues))
+        self._drain = Drain(
+            queues,
+            {self._work.queue: self._work},
+            use,
+            slots=slots_for([self._work.queue], settings),
+            worker=f"lambda-{uuid4().hex[:12]}",
+            runtime=Runtime.LAMBDA,
+            execute=runner_for(self._broker),
+        )
+        return self._drain

@@ -1,0 +1,32 @@
+"""What a queue's module says about itself: its handler, and what its rows become when a job ends without it."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.domain.jobs import Job, QueueName
+from shared.domain.outcome import Failure, Outcome
+from shared.domain.writes import Write
+
+# `Any` is functions.resources.Resources: this package does not know what a handler needs.
+Handle = Callable[[Job, Any], Awaitable[Outcome]]
+HandleBatch = Callable[[Sequence[Job], Any], Awaitable[Sequence[Outcome]]]
+OnEnded = Callable[[Mapping[str, Any], Failure], Sequence[Write]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One queue's handler. Exactly one of `handle` and `handle_batch` is set.
+
+    `handle_batch` gets the jobs of one claim and returns their outcomes in the same order. `on_ended` is told a job's
+    data and why it ended when no handler could say so: EXPIRED (never ran in time), STALLED (its workers died), or the
+    failure of a last try that raised. Its writes are applied in the transaction that ends the job.
+    """
+
+    queue: QueueName
+    handle: Handle | None = None
+    handle_batch: HandleBatch | None = None
+    on_ended: OnEnded | None = None
+
+
+Works = Mapping[QueueName, Work]
