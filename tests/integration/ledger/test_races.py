@@ -29,10 +29,11 @@ SEND = QueueName.MESSAGE_SEND
 
 
 async def _until_waiting(witness: "Connection", waiter: "Connection") -> None:
-    """Return once `waiter`'s statement waits for a lock."""
+    """Return once `waiter`'s statement waits for a lock; only the database knows. TimeoutError when it never does."""
     pid = waiter.get_server_pid()
-    while not await witness.fetchval("SELECT cardinality(pg_blocking_pids($1)) > 0", pid):  # noqa: ASYNC110 - a lock
-        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        while not await witness.fetchval("SELECT cardinality(pg_blocking_pids($1)) > 0", pid):  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 async def test_work_enqueued_while_a_finish_waits_is_claimable_afterwards(desk: "Desk", other: "Connection") -> None:
