@@ -1,0 +1,145 @@
+-- name: lock_fan_out
+-- $1 connection, as text. Two fan-outs of one connection go one after the other; the next statement sees what the first did.
+SELECT pg_advisory_xact_lock(1514227058, hashtext($1)); -- 'ZAf2': this module's own space of two-number keys
+
+-- name: take_events
+-- $1 connection or NULL for the events without one, $2 limit. In the order they were written.
+SELECT e.id, e.tenant_id, e.type, e.payload::text AS payload, e.created_at, c.external_id
+  FROM events e LEFT JOIN connections c ON c.id = e.connection_id
+ WHERE e.fan_out AND (e.connection_id = $1 OR $1::uuid IS NULL AND e.connection_id IS NULL)
+ ORDER BY e.position
+ LIMIT $2;
+
+-- name: enabled_endpoints
+-- $1 tenants, $2 connection or NULL. Key-locked: none is deleted for good before its deliveries are in.
+SELECT id, tenant_id, owner_id, url, events, connection_ids, headers, enabled, disabled_reason, created_at, updated_at
+  FROM webhook_endpoints
+ WHERE tenant_id = ANY($1) AND enabled AND (owner_id IS NULL OR owner_id = $2)
+ ORDER BY id
+   FOR KEY SHARE;
+
+-- name: made_already
+-- $1 endpoints, $2 events. The deliveries that an earlier run made.
+SELECT endpoint_id, event_id FROM webhook_deliveries WHERE endpoint_id = ANY($1) AND event_id = ANY($2);
+
+-- name: advance_sequences
+-- $1 connection or NULL, $2 endpoints, in order, $3 how many numbers each. Returns the last number given to each; held until commit.
+INSERT INTO webhook_sequences (endpoint_id, connection_id, last)
+SELECT t.endpoint_id, $1, t.numbers FROM unnest($2::uuid[], $3::bigint[]) AS t(endpoint_id, numbers)
+ON CONFLICT ON CONSTRAINT webhook_sequences_once DO UPDATE SET last = webhook_sequences.last + excluded.last
+RETURNING endpoint_id, last;
+
+-- name: insert
+-- $1 connection or NULL, then arrays: $2 ids, $3 endpoints, $4 events, $5 types, $6 sequences, $7 bodies.
+INSERT INTO webhook_deliveries (connection_id, id, endpoint_id, event_id, event_type, sequence, body, next_attempt_at)
+SELECT $1, t.id, t.endpoint_id, t.event_id, t.event_type, t.sequence, t.body, now()
+  FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::bigint[], $7::bytea[])
+       AS t(id, endpoint_id, event_id, event_type, sequence, body);
+
+-- name: mark_fanned_out
+-- $1 events.
+UPDATE events SET fan_out = false WHERE id = ANY($1);
+
+-- name: has_more_events
+-- $1 connection or NULL.
+SELECT EXISTS (SELECT 1 FROM events e
+                WHERE e.fan_out AND (e.connection_id = $1 OR $1::uuid IS NULL AND e.connection_id IS NULL));
+
+-- name: missed
+-- $1 limit. Connections whose oldest event waits for its fan-out longer than 2 s.
+-- One index probe per connection that has any, however many events wait.
+WITH RECURSIVE heads AS (
+  (SELECT e.connection_id, e.created_at FROM events e WHERE e.fan_out AND e.connection_id IS NOT NULL
+    ORDER BY e.connection_id, e.position LIMIT 1)
+  UNION ALL
+  SELECT next.connection_id, next.created_at FROM heads h, LATERAL (
+    SELECT e.connection_id, e.created_at FROM events e WHERE e.fan_out AND e.connection_id > h.connection_id
+     ORDER BY e.connection_id, e.position LIMIT 1) next)
+SELECT h.connection_id FROM heads h WHERE h.created_at < now() - interval '2 s' LIMIT $1;
+
+-- name: parcel
+-- $1 delivery. What to send, and where to, as it holds at this moment.
+SELECT d.id, d.endpoint_id, d.connection_id, d.event_type, d.body, d.status, d.attempts,
+       e.url, e.secrets_encrypted, e.headers, e.enabled AND e.deleted_at IS NULL AS is_enabled
+  FROM webhook_deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id
+ WHERE d.id = $1;
+
+-- name: record_attempts
+-- Arrays: $1 deliveries, $2 attempts, $3 status after it, $4 duration_ms, $5 HTTP status, $6 error, $7 response, $8 next try in seconds.
+-- A delivered one stays so. The event goes with the attempt's row, so that a second run adds none. It is for the log only.
+WITH tries AS (
+  SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::int[], $5::int[], $6::text[], $7::bytea[], $8::float8[])
+             AS t(delivery_id, attempt, after, duration_ms, http_status, error, response, retry_in_s)),
+moved AS (
+  UPDATE webhook_deliveries d
+     SET status = CASE WHEN d.status = 'delivered' THEN d.status ELSE t.after END,
+         attempts = greatest(d.attempts, t.attempt), last_status = t.http_status, last_error = t.error,
+         next_attempt_at = CASE WHEN t.after = 'pending' AND d.status <> 'delivered' THEN now() + t.retry_in_s * interval '1 second' END,
+         finished_at = CASE WHEN d.status = 'delivered' THEN d.finished_at WHEN t.after <> 'pending' THEN now() END
+    FROM tries t WHERE d.id = t.delivery_id
+  RETURNING d.id, d.endpoint_id, d.connection_id, d.event_type),
+kept AS (
+  INSERT INTO webhook_attempts (delivery_id, attempt, duration_ms, status, error, response)
+  SELECT t.delivery_id, t.attempt, t.duration_ms, t.http_status, t.error, t.response FROM tries t JOIN moved m ON m.id = t.delivery_id
+  ON CONFLICT ON CONSTRAINT webhook_attempts_pk DO NOTHING
+  RETURNING delivery_id)
+INSERT INTO events (tenant_id, connection_id, type, category, severity, payload, fan_out)
+SELECT e.tenant_id, m.connection_id, 'webhook.' || what.word, 'webhook', CASE what.word WHEN 'delivered' THEN 'info' ELSE 'warn' END,
+       jsonb_build_object('delivery_id', m.id, 'endpoint_id', m.endpoint_id, 'event', m.event_type, 'attempt', t.attempt,
+         'status', t.http_status, 'error', t.error, 'duration_ms', t.duration_ms, 'delivery_status', t.after, 'retry_in_s', round(t.retry_in_s)),
+       false
+  FROM kept k JOIN tries t ON t.delivery_id = k.delivery_id JOIN moved m ON m.id = k.delivery_id
+  JOIN webhook_endpoints e ON e.id = m.endpoint_id,
+       LATERAL (SELECT CASE WHEN t.after = 'delivered' THEN 'delivered' ELSE 'failed' END AS word) what;
+
+-- name: end
+-- Arrays: $1 deliveries, $2 status after it, $3 reasons.
+UPDATE webhook_deliveries d
+   SET status = t.after, last_error = t.reason, next_attempt_at = NULL, finished_at = now()
+  FROM unnest($1::uuid[], $2::text[], $3::text[]) AS t(id, after, reason)
+ WHERE d.id = t.id AND d.status = 'pending';
+
+-- name: list
+-- $1 endpoint, $2 status or NULL, $3/$4 created_at and id of the last one seen or NULL, $5 limit. Newest first.
+SELECT id, endpoint_id, event_id, connection_id, event_type, sequence, status, attempts, last_status, last_error, next_attempt_at,
+       created_at, finished_at
+  FROM webhook_deliveries
+ WHERE endpoint_id = $1 AND ($2::text IS NULL OR status = $2)
+   AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::uuid))
+ ORDER BY created_at DESC, id DESC
+ LIMIT $5;
+
+-- name: get
+-- $1 delivery, $2 tenant, $3 allowed connections or NULL.
+SELECT d.id, d.endpoint_id, d.event_id, d.connection_id, d.event_type, d.sequence, d.status, d.attempts, d.last_status, d.last_error,
+       d.next_attempt_at, d.created_at, d.finished_at, convert_from(d.body, 'UTF8') AS body
+  FROM webhook_deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id
+ WHERE d.id = $1 AND e.tenant_id = $2 AND e.deleted_at IS NULL AND ($3::uuid[] IS NULL OR e.connection_ids <@ $3);
+
+-- name: attempts_of
+-- $1 delivery. The response is the receiver's, raw: escape it where it is shown.
+SELECT attempt, at, duration_ms, status, error, response FROM webhook_attempts WHERE delivery_id = $1 ORDER BY attempt;
+
+-- name: in_range
+-- $1 endpoint, $2 since, $3 until, $4 the last id seen or NULL, $5 limit. Deliveries made in that time that are not on their way.
+SELECT id, connection_id FROM webhook_deliveries
+ WHERE endpoint_id = $1 AND created_at >= $2 AND created_at < $3 AND status <> 'pending' AND ($4::uuid IS NULL OR id > $4)
+ ORDER BY id
+ LIMIT $5;
+
+-- name: missing_in_range
+-- $1 endpoint, $2 since, $3 until, $4 limit. Events of that time without a delivery to it, as when it was disabled; in order.
+SELECT e.id, e.tenant_id, e.type, e.connection_id, e.payload::text AS payload, e.created_at, c.external_id
+  FROM events e LEFT JOIN connections c ON c.id = e.connection_id
+  JOIN webhook_endpoints w ON w.id = $1 AND w.tenant_id = e.tenant_id
+ WHERE e.created_at >= $2 AND e.created_at < $3 AND NOT e.fan_out AND e.type NOT IN ('webhook.delivered', 'webhook.failed')
+   AND (w.owner_id IS NULL OR w.owner_id = e.connection_id) AND (w.connection_ids IS NULL OR e.connection_id = ANY(w.connection_ids))
+   AND ('*' = ANY(w.events) OR e.category || '.*' = ANY(w.events) OR e.type = ANY(w.events))
+   AND NOT EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.endpoint_id = $1 AND d.event_id = e.id)
+ ORDER BY e.position
+ LIMIT $4;
+
+-- name: about_endpoint
+-- $1 endpoint, $2 connection or NULL. The time, and what the connection's webhooks call it.
+SELECT now() AS now, e.tenant_id, (SELECT c.external_id FROM connections c WHERE c.id = $2) AS external_id
+  FROM webhook_endpoints e WHERE e.id = $1;

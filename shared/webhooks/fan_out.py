@@ -1,0 +1,91 @@
+"""Make the deliveries of a connection's new events: numbered, frozen, with a job each."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from shared.db import webhook_deliveries as deliveries
+from shared.db.pool import Connection
+from shared.domain.ids import ConnectionId
+from shared.domain.jobs import NewJob
+from shared.domain.webhook import Endpoint, delivery_job, matches
+
+BATCH_EVENTS: Final = 200  # a transaction of some tens of milliseconds; a longer one would hold the sequences too long
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FannedOut:
+    """What one batch made: jobs to enqueue in the same transaction, last. The fan-out goes on while `has_more`."""
+
+    events: int
+    jobs: list[NewJob]
+    has_more: bool
+
+
+async def fan_out(
+    connection: Connection, connection_id: ConnectionId | None, *, limit: int = BATCH_EVENTS
+) -> FannedOut:
+    """Make the deliveries of at most `limit` events, in the order they were written, in the caller's transaction.
+
+    Run twice, or twice at once, it makes each delivery once and leaves no gap in a sequence: fan-outs of one connection
+    wait for each other. Rolled back, nothing happened.
+    """
+    await deliveries.lock_fan_out(connection, connection_id)
+    events = await deliveries.take_events(connection, connection_id, limit=limit)
+    if not events:
+        return FannedOut(events=0, jobs=[], has_more=False)
+    tenants = list({event.tenant_id for event in events})
+    endpoints = await deliveries.enabled_endpoints(connection, tenants, connection_id)
+    pairs = [
+        (endpoint.id, event)
+        for event in events
+        for endpoint in endpoints
+        if endpoint.tenant_id == event.tenant_id and matches(endpoint, event.type, connection_id)
+    ]
+    jobs = await deliveries.make(connection, connection_id, pairs)
+    await deliveries.mark_fanned_out(connection, events)
+    has_more = len(events) == limit and await deliveries.has_more_events(connection, connection_id)
+    return FannedOut(events=len(events), jobs=jobs, has_more=has_more)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """One batch of a replay. Call again with `after` until it is None."""
+
+    jobs: list[NewJob]
+    after: UUID | None
+
+
+async def replay(
+    connection: Connection,
+    endpoint: Endpoint,
+    *,
+    since: datetime,
+    until: datetime,
+    after: UUID | None = None,
+    limit: int = 500,
+) -> Replayed:
+    """Send an endpoint everything of a time again, and for the first time what it missed while it was disabled.
+
+    What was made before keeps its id, body and number, so a receiver that has it can tell; what was missed gets new
+    numbers. Deliveries on their way are left alone. The first call, without `after`, makes what was missed, at most
+    `limit` events; a second replay goes on with the rest.
+    """
+    jobs: list[NewJob] = []
+    if after is None:
+        missed: dict[ConnectionId | None, list[deliveries.Occurrence]] = {}
+        for connection_id, event in await deliveries.missing(
+            connection, endpoint.id, since=since, until=until, limit=limit
+        ):
+            missed.setdefault(connection_id, []).append(event)
+        for connection_id in sorted(missed, key=str):
+            await deliveries.lock_fan_out(connection, connection_id)
+            pairs = [(endpoint.id, event) for event in missed[connection_id]]
+            jobs += await deliveries.make(connection, connection_id, pairs)
+    made = await deliveries.made_in(connection, endpoint.id, since=since, until=until, after=after, limit=limit)
+    jobs += [
+        delivery_job(delivery_id, endpoint_id=endpoint.id, connection_id=connection_id, again=True)
+        for delivery_id, connection_id in made
+    ]
+    return Replayed(jobs=jobs, after=made[-1][0] if len(made) == limit else None)
