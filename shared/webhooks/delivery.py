@@ -1,0 +1,134 @@
+"""Send one delivery once: read it fresh, sign it, POST it, and say what that means for its job."""
+
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import structlog
+
+from shared.db import webhook_deliveries as deliveries
+from shared.db.pool import Pool
+from shared.domain.ids import DeliveryId
+from shared.domain.jobs import Job
+from shared.domain.outcome import Discard, Done, Failure, Outcome
+from shared.domain.webhook import DeliveryStatus, EndDelivery, Parcel
+from shared.domain.writes import Write
+from shared.failpoints import reach
+from shared.sealing import Sealer
+from shared.settings import Settings
+from shared.webhooks.client import Answered, Exchanged, SafeClient
+from shared.webhooks.endpoints import open_headers, open_keyring
+from shared.webhooks.headers import merge
+from shared.webhooks.signing import sign
+from shared.webhooks.target import Rule
+from shared.webhooks.verdict import failure_of, retry_in_s, settle
+
+log = structlog.get_logger()
+
+_USER_AGENT: Final = "ZapHub (+webhooks)"
+_JITTER: Final = 0.2
+
+
+class Client(Protocol):
+    """What a delivery needs of shared.webhooks.client.SafeClient."""
+
+    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> Exchanged: ...
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _jitter() -> float:
+    return random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - spreads retries, guards nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Courier:
+    """What every delivery of a process shares. `delay_s` is the queue's schedule: seconds after try number n failed."""
+
+    pool: Pool
+    client: Client
+    sealer: Sealer
+    delay_s: Callable[[int], float]
+    now: Callable[[], datetime] = _now
+    jitter: Callable[[], float] = _jitter
+
+    async def deliver(self, job: Job, delivery_id: DeliveryId) -> Outcome:
+        """Send the delivery of a `deliver-webhook` job, to the URL and with the secrets that hold now.
+
+        Twice is possible (a worker that dies after the POST): body and `webhook-id` are the same, so receivers can
+        tell. Raises Unavailable or Misconfigured, both before anything was sent.
+        """
+        async with self.pool.acquire() as connection:
+            parcel = await deliveries.parcel(connection, delivery_id)
+        if parcel is None:
+            return Discard(reason="the delivery is gone")
+        if not job.data.get("again", False):
+            if parcel.status is DeliveryStatus.DELIVERED:
+                return Done(result={"note": "delivered before"})
+            if parcel.status is DeliveryStatus.CANCELED:
+                return Discard(reason="the delivery is canceled")
+        if not parcel.is_enabled:
+            reason = "the endpoint is disabled or deleted"
+            canceled = EndDelivery(delivery_id=parcel.id, after=DeliveryStatus.CANCELED, reason=reason)
+            return Discard(reason=reason, writes=(canceled,))
+        # A redelivery is a new job that counts from 1; a try that died with its worker is counted by the job alone.
+        attempt = max(job.attempt, parcel.attempts + 1)
+        headers = headers_of(parcel, attempt=attempt, at=self.now(), sealer=self.sealer)
+        reach("webhook_before_post")
+        exchanged = await self.client.post(parcel.url, headers=headers, body=parcel.body)
+        reach("webhook_after_post")
+        _log(parcel, attempt, exchanged)
+        wait_s = retry_in_s(self.delay_s(job.attempt), exchanged, now=self.now(), jitter=self.jitter())
+        return settle(parcel, attempt, exchanged, retry_in_s=wait_s)
+
+
+@asynccontextmanager
+async def open_courier(settings: Settings, pool: Pool, *, delay_s: Callable[[int], float]) -> AsyncIterator[Courier]:
+    """Return the process's courier; its connections to receivers are closed at the end."""
+    rule = Rule(allow=tuple(settings.webhook_allow_networks))
+    async with SafeClient(rule, timeout_s=settings.webhook_timeout_s) as client:
+        yield Courier(pool=pool, client=client, sealer=Sealer(settings.secret_key), delay_s=delay_s)
+
+
+def on_ended(data: Mapping[str, Any], failure: Failure) -> tuple[Write, ...]:
+    """What a delivery becomes when its job ends without its handler's word: dead, and a replay may send it."""
+    try:
+        delivery_id = DeliveryId(UUID(data["deliveryId"]))
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return ()  # a fan-out: its events still wait, and the sweep finds them
+    reason = f"{failure.code}: {failure.detail}"
+    return (EndDelivery(delivery_id=delivery_id, after=DeliveryStatus.DEAD, reason=reason),)
+
+
+def headers_of(parcel: Parcel, *, attempt: int, at: datetime, sealer: Sealer) -> dict[str, str]:
+    """All headers of one attempt: the endpoint's own, ours over them, and the signature for this moment."""
+    secrets = open_keyring(sealer, parcel.endpoint_id, parcel.secrets_sealed).valid(at)
+    ours = {
+        "Content-Type": "application/json",
+        "User-Agent": _USER_AGENT,
+        "X-ZapHub-Event": parcel.event_type,
+        "X-ZapHub-Delivery": str(parcel.id),
+        "X-ZapHub-Attempt": str(attempt),
+        **({} if parcel.connection_id is None else {"X-ZapHub-Session": str(parcel.connection_id)}),
+        **sign(secrets, webhook_id=str(parcel.id), at=at, body=parcel.body),
+    }
+    return merge(open_headers(sealer, parcel.endpoint_id, parcel.headers_sealed), ours)
+
+
+def _log(parcel: Parcel, attempt: int, exchanged: Exchanged) -> None:
+    failure = failure_of(exchanged)
+    log.info(
+        "webhook_delivered" if failure is None else "webhook_failed",
+        delivery_id=str(parcel.id),
+        endpoint_id=str(parcel.endpoint_id),
+        attempt=attempt,
+        status=exchanged.status if isinstance(exchanged, Answered) else None,
+        code=failure and failure.code,
+        duration_ms=exchanged.duration_ms,
+    )
