@@ -1,26 +1,47 @@
 """Delete what retention no longer keeps: ended jobs, idempotency keys, messages, events and deliveries."""
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
 from functions.resources import Resources
 from functions.work import work
 from shared.db import retention
-from shared.domain.jobs import Job, QueueName
+from shared.db.pool import Connection
+from shared.domain.jobs import Job, JobState, QueueName
 from shared.domain.outcome import Done, Outcome
+from shared.queues import admin
+
+_NEWEST_COMPLETED_STAY: Final = 100
+
+DeleteBatch = Callable[[Connection], Awaitable[int]]
 
 
 async def handle(_job: Job, use: Resources) -> Outcome:
     """Each batch is a transaction of its own, so a worker that dies half-way has lost nothing but time."""
-    deleted = {}
-    for subject, deletion in retention.deletions(use.settings).items():
-        rows = 0
-        while (batch := await _delete_batch(deletion, use)) == retention.BATCH_ROWS:
-            rows += batch
-        deleted[subject] = rows + batch
+    deleted: dict[str, int] = {"jobs": 0}
+    settings = use.settings
+    for queue_name in QueueName:
+        for state, age_s, keep in (
+            (JobState.COMPLETED, settings.retention_completed_jobs_s, _NEWEST_COMPLETED_STAY),
+            (JobState.CANCELLED, settings.retention_completed_jobs_s, 0),
+            (JobState.FAILED, settings.retention_failed_jobs_s, 0),
+        ):
+            clean = partial(admin.clean, queue=queue_name, state=state, older_than_s=age_s, keep=keep)
+            deleted["jobs"] += await _delete_all(clean, use)
+    for subject, deletion in retention.deletions(settings).items():
+        deleted[subject] = await _delete_all(partial(retention.delete_batch, deletion=deletion), use)
     return Done(result=deleted)
 
 
-async def _delete_batch(deletion: retention.Deletion, use: Resources) -> int:
-    async with use.pool.acquire() as connection:
-        return await retention.delete_batch(connection, deletion)
+async def _delete_all(delete_batch: DeleteBatch, use: Resources) -> int:
+    rows = 0
+    while True:
+        async with use.pool.acquire() as connection:
+            batch = await delete_batch(connection)
+        rows += batch
+        if batch == 0:
+            return rows
 
 
 queue = work(QueueName.MAINTENANCE_CLEANUP, handle)

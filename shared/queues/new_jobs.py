@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Any, Final
 from uuid import uuid4
 
-from shared.domain.ids import ConnectionId
-from shared.domain.jobs import Dedupe, NewJob, QueueName
+from shared.domain.jobs import NewJob, QueueName
+from shared.domain.webhook import DELIVER, fan_out_job
 
 Data = Mapping[str, Any]
 
@@ -70,24 +70,13 @@ def message_status(data: Data) -> NewJob:
 def webhook_delivery(data: Data) -> NewJob:
     """A delivery of one endpoint, or without `deliveryId` a fan-out of one session's new events."""
     if "deliveryId" not in data:
-        return fan_out(data["sessionId"])
+        return fan_out_job(data["sessionId"])
     return NewJob(
         queue=QueueName.WEBHOOK_DELIVERY,
         job_id=f"webhook-{data['deliveryId']}",
-        name="deliver-webhook",
+        name=DELIVER,
         data=data,
         group=data.get("endpointId"),
-    )
-
-
-def fan_out(connection: ConnectionId | str) -> NewJob:
-    """Make deliveries of a connection's new events; one job waits at most, as it takes all there are when it runs."""
-    return NewJob(
-        queue=QueueName.WEBHOOK_DELIVERY,
-        job_id=f"webhook-fanout-{connection}",
-        name="fan-out",
-        data={"sessionId": str(connection)},
-        dedupe=Dedupe.WAITING,
     )
 
 

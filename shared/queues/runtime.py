@@ -12,8 +12,9 @@ from shared.db.sql import load
 from shared.domain.errors import Misconfigured, Unavailable
 from shared.domain.ids import ConnectionId
 from shared.domain.jobs import Enqueued, JobState, NewJob, QueueName
+from shared.domain.webhook import fan_out_job
 from shared.domain.writes import EnqueueJob, Write
-from shared.queues import ledger, new_jobs
+from shared.queues import ledger
 from shared.queues.bells import Bell, open_bell
 from shared.queues.outage import Outage
 from shared.settings import Settings
@@ -73,7 +74,7 @@ class Transaction:
     async def enqueue_fan_outs(self) -> None:
         """The last step before the commit, in one order for everybody, as two of these meet on the same job id."""
         connections, self._to_fan_out = sorted(self._to_fan_out), set()
-        await self.enqueue([new_jobs.fan_out(connection) for connection in connections])
+        await self.enqueue([fan_out_job(connection) for connection in connections])
 
 
 class Queues:

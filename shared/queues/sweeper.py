@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from shared.db import connections
+from shared.db import webhook_deliveries
 from shared.db.pool import AWAY, COLLISION
 from shared.domain.errors import Unavailable
 from shared.domain.outcome import Failure
@@ -85,7 +85,7 @@ class Sweeper:
             await self._tell(tx, swept.ended)
             if time.monotonic() >= self._net_at:
                 self._net_at = time.monotonic() + SWEEP_S
-                tx.fan_out(*await connections.to_fan_out(connection))
+                tx.fan_out(*await webhook_deliveries.sweep_missed(connection))
             tx.ring(*swept.ready)
         for end in swept.ended:
             log.warning("job_ended", job_id=end.job_id, queue=end.queue.value, outcome=end.why.value)
