@@ -17,7 +17,7 @@ class Lane:
 
     async def open(self) -> Connection:
         """The kept connection, or a new one when there is none or it broke. Raises one of `AWAY`."""
-        if self._connection is not None and self._connection.is_closed():
+        if self._connection is not None and _is_broken(self._connection):
             await self.close()
         if self._connection is None:
             self._connection = await self._pool.acquire(timeout=5)
@@ -25,7 +25,7 @@ class Lane:
 
     async def drop(self) -> None:
         """Break the connection off and forget it: after an error nobody knows what it still carries."""
-        if self._connection is not None and not self._connection.is_closed():
+        if self._connection is not None and not _is_broken(self._connection):
             self._connection.terminate()
         await self.close()
 
@@ -35,3 +35,10 @@ class Lane:
         if connection is not None:
             with suppress(*AWAY):
                 await self._pool.release(connection, timeout=_RELEASE_TIMEOUT_S)  # type: ignore[arg-type]  # it came from there
+
+
+def _is_broken(connection: Connection) -> bool:
+    try:
+        return connection.is_closed()
+    except AWAY:
+        return True  # the pool took it back when its server died, and it answers nothing any more

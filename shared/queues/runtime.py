@@ -27,6 +27,7 @@ _sql: Final = load("drain")
 _RING_AGAIN_S: Final = 1.0
 # Whoever enqueues waits for the ring.
 _RING_TIMEOUT_S: Final = 0.25
+_CLOSE_S: Final = 2.0
 _COLLISION_TRIES: Final = 5
 
 
@@ -100,9 +101,13 @@ class Queues:
         return cls(settings, pool, bell)
 
     async def close(self) -> None:
-        """Give back every connection; again is nothing."""
+        """Give back every connection, those of handlers that were cut off too; again is nothing."""
         await self.bell.close()
-        await self.pool.close()
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self.pool.close()
+        except TimeoutError:
+            self.pool.terminate()
 
     async def __aenter__(self) -> Self:
         return self

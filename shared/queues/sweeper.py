@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from shared.db import webhook_deliveries
-from shared.db.pool import AWAY, COLLISION
+from shared.db.pool import AWAY, COLLISION, Connection
 from shared.domain.errors import Unavailable
 from shared.domain.outcome import Failure
 from shared.domain.writes import Write
@@ -23,6 +23,8 @@ SWEEP_S: Final = 1.0
 _AT_MOST_EVERY_S: Final = 0.1
 # A timer may fire a little early by the database's clock, and then the sweep would find nothing.
 _PAST_DUE_S: Final = 0.002
+# Postgres was away for all workers alike: their leases lapsed, but they live and will renew them in a moment.
+_AFTER_OUTAGE_S: Final = 3.0
 _LIMIT: Final = 500
 
 _FAILURES: Final = {
@@ -60,12 +62,20 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled."""
+        was_away = False
         try:
             while True:
                 await self._wait()
                 try:
-                    swept = await retry_collisions(self.sweep_once)
+                    connection = await self._lane.open()
+                    if was_away:
+                        was_away = False
+                        await connection.execute("SELECT 1")
+                        self._next_at = time.monotonic() + _AFTER_OUTAGE_S
+                        continue
+                    swept = await retry_collisions(lambda: self.sweep_once(connection))  # noqa: B023 - called now
                 except (*AWAY, *COLLISION, Unavailable) as error:
+                    was_away = True
                     await self._lane.drop()
                     self._next_at = time.monotonic() + self._outage.began(error)
                     continue
@@ -77,9 +87,8 @@ class Sweeper:
         finally:
             await self._lane.close()
 
-    async def sweep_once(self) -> Swept:
+    async def sweep_once(self, connection: Connection) -> Swept:
         """One sweep: its ended jobs' rows move in its transaction, and what has work is rung after it."""
-        connection = await self._lane.open()
         async with self._queues.transaction(connection) as tx:
             swept = await sweep(connection, limit=_LIMIT)
             await self._tell(tx, swept.ended)
