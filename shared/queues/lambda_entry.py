@@ -47,6 +47,13 @@ class LambdaEntry:
         self._loop.run_until_complete(self._invoke(context.get_remaining_time_in_millis() / 1000))
         return {"batchItemFailures": []}
 
+    def close(self) -> None:
+        """Let go of everything; AWS only ever kills a container, a test or an emulator ends it."""
+        if self._loop is not None:
+            self._loop.run_until_complete(self._opened.aclose())
+            self._loop.close()
+            self._loop = self._drain = None
+
     async def _invoke(self, remaining_s: float) -> None:
         drain = self._drain or await self._start()
         await drain.until_idle(deadline_s=max(0.0, remaining_s - _MARGIN_S))

@@ -117,6 +117,7 @@ async def test_a_lambda_drains_its_queue_when_an_sqs_event_rings(
 
     answers = [await asyncio.to_thread(module.handler, event, Context()) for _ in range(2)]
 
+    await asyncio.to_thread(module.handler.close)
     assert answers == [{"batchItemFailures": []}] * 2
     assert await states(queues) == {"completed": 12}
 
