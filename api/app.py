@@ -1,0 +1,61 @@
+"""The HTTP API as an ASGI app: `uvicorn api.app:app`. Nothing is read or opened before it starts."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+from fastapi import FastAPI
+
+from api import docs_page, problems
+from api.edge import CorsBySetting, Edge
+from api.json_body import JsonRoute
+from api.resources import opened
+from api.routes import api_keys, connections, health, jobs, lifecycle, messages, pairing, queues
+from shared import log, presence
+from shared.settings import Settings, load
+
+_DESCRIPTION: Final = (
+    "A self-hosted WhatsApp gateway. Send an API key as `Authorization: Bearer <key>` or `X-API-Key`. "
+    "Errors are `application/problem+json` with a stable `code`."
+)
+_log = structlog.get_logger()
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the app. Without settings it reads the environment when it starts, and Misconfigured stops it then."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        presence.die_with_parent()
+        chosen = settings or load()
+        log.configure(level=chosen.log_level, fmt=chosen.log_format)
+        async with opened(chosen) as resources:
+            app.state.resources = resources
+            app.state.cors_origins = chosen.cors_origins
+            presence.announce(chosen.run_dir, chosen.part or "api")
+            _log.info("api_started")
+            yield
+        _log.info("api_stopped")
+
+    app = FastAPI(
+        title="ZapHub",
+        version="1",
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    app.state.cors_origins = []
+    app.router.route_class = JsonRoute
+    app.router.redirect_slashes = False
+    for module in (health, docs_page, connections, lifecycle, pairing, messages, queues, jobs, api_keys):
+        app.include_router(module.router)
+    problems.install(app)
+    app.add_middleware(Edge)
+    app.add_middleware(CorsBySetting)
+    return app
+
+
+app = create_app()

@@ -1,0 +1,266 @@
+"""What each call about a connection changes, in one transaction each: rows, event and job together or none of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from api.auth import Principal
+from api.inputs import CreateConnection, PatchConnection
+from api.resources import Resources
+from shared.db import connections, idempotency, lifecycle, messages, webhooks
+from shared.db.idempotency import KeyedRequest
+from shared.db.pool import Connection, Record
+from shared.domain.errors import Conflict, InvalidInput, NotFound
+from shared.domain.ids import ConnectionId
+from shared.domain.jobs import Enqueued, JobState, QueueName
+from shared.domain.message import MessageStatus
+from shared.domain.session import SessionStatus, may_move
+from shared.domain.writes import MoveMessage
+from shared.queues import ledger, new_jobs
+from shared.queues.policies import POLICIES
+from shared.queues.runtime import Transaction
+from shared.sealing import Sealer
+from shared.webhooks import endpoints
+from shared.webhooks.target import Rule, Target
+
+# So many waiting messages of a deleted connection are cancelled by one statement.
+_CANCEL_BATCH: Final = 500
+# A start takes a connection out of these; in the others a host works on it already, or will.
+_AT_REST: Final = frozenset(
+    {
+        SessionStatus.CLOSED,
+        SessionStatus.FAILED,
+        SessionStatus.LOGGED_OUT,
+        SessionStatus.REPLACED,
+        SessionStatus.BANNED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """A connection after a call, and the job that does the rest. `webhook_secret` is there once, when it was made."""
+
+    connection: dict[str, Any]
+    job: Enqueued | None = None
+    queue: QueueName = QueueName.SESSION_INIT
+    webhook_secret: str | None = None
+
+
+async def create(parts: Resources, caller: Principal, wanted: CreateConnection, keyed: KeyedRequest | None) -> Changed:
+    """Create a connection and have it opened.
+
+    Raises InvalidInput for a webhook that may not be, Conflict when the external id or the idempotency key is taken.
+    """
+    target = await _judged(parts, wanted.webhook_url)
+    async with parts.queues.transaction() as tx:
+        made_before = keyed and await idempotency.begin(tx.connection, keyed)
+        if made_before:
+            return await _open(tx, ConnectionId(UUID(made_before["connection_id"])))
+        connection_id = ConnectionId(uuid4())
+        if wanted.external_id is not None:
+            await lifecycle.release_external_id(tx.connection, wanted.external_id, tenant_id=caller.tenant_id)
+        if not await connections.insert(
+            tx.connection,
+            connection_id,
+            tenant_id=caller.tenant_id,
+            label=wanted.label,
+            external_id=wanted.external_id,
+            config=wanted.config.model_dump(exclude_unset=True),
+            metadata=wanted.metadata,
+            pairing_method=wanted.pairing.method.value,
+            pairing_phone=wanted.pairing.phone,
+        ):
+            raise _external_id_taken()
+        await _limit(tx.connection, connection_id, wanted.config.send_rate_per_minute)
+        registered = target and await endpoints.create_for_connection(
+            tx.connection,
+            connection_id,
+            target,
+            sealer=Sealer(parts.settings.secret_key),
+            secret=wanted.webhook_secret.get_secret_value() if wanted.webhook_secret else None,
+            tenant_id=caller.tenant_id,
+        )
+        changed = await _open(tx, connection_id)
+        if keyed:
+            await idempotency.finish(tx.connection, keyed, {"connection_id": str(connection_id)})
+    return Changed(
+        connection=changed.connection, job=changed.job, webhook_secret=registered.new_secret if registered else None
+    )
+
+
+async def patch(parts: Resources, caller: Principal, connection_id: UUID, wanted: PatchConnection) -> Changed:
+    """Change what is given. Raises NotFound, InvalidInput, and Conflict when another connection has the external id."""
+    target = await _judged(parts, wanted.webhook_url)
+    async with parts.queues.transaction() as tx:
+        row = await _locked(tx, caller, connection_id)
+        given = wanted.model_fields_set
+        external_id = wanted.external_id if "external_id" in given else row["external_id"]
+        if external_id is not None and external_id != row["external_id"]:
+            await lifecycle.release_external_id(tx.connection, external_id, tenant_id=caller.tenant_id)
+            if await lifecycle.is_external_id_taken(
+                tx.connection, external_id, tenant_id=caller.tenant_id, besides=row["id"]
+            ):
+                raise _external_id_taken()
+        await lifecycle.update(
+            tx.connection,
+            row["id"],
+            label=row["label"] if wanted.label is None else wanted.label,
+            external_id=external_id,
+            config=row["config"] if wanted.config is None else wanted.config.model_dump(exclude_unset=True),
+            metadata=row["metadata"] if wanted.metadata is None else wanted.metadata,
+        )
+        if wanted.config is not None:
+            await _limit(tx.connection, row["id"], wanted.config.send_rate_per_minute)
+            tx.ring(QueueName.MESSAGE_SEND)
+        secret = await _patch_webhook(tx.connection, parts, wanted, row, target)
+        return Changed(connection=await lifecycle.shown(tx.connection, row["id"]), webhook_secret=secret)
+
+
+async def start(parts: Resources, caller: Principal, connection_id: UUID, *, anew: bool = False) -> Changed:
+    """Have it opened; `anew` closes a socket that is open first. While an opening is pending it is that one."""
+    async with parts.queues.transaction() as tx:
+        row = await _locked(tx, caller, connection_id)
+        await connections.set_desired(tx.connection, row["id"], online=True)
+        status = SessionStatus(row["status"])
+        if status in _AT_REST and may_move(status, SessionStatus.INITIALIZING):
+            moved = await connections.move(tx.connection, row["id"], SessionStatus.INITIALIZING, reason="start")
+            if moved.fan_out:
+                tx.fan_out(row["id"])
+        return await _open(tx, row["id"], anew=anew)
+
+
+async def close(parts: Resources, caller: Principal, connection_id: UUID, *, reason: str) -> Changed:
+    """Have it closed (`stop`) or unlinked (`logout`). While a close for this reason is pending it is that one."""
+    async with parts.queues.transaction() as tx:
+        row = await _locked(tx, caller, connection_id)
+        await connections.set_desired(tx.connection, row["id"], online=False)
+        job = await _close(tx, row["id"], reason)
+        return Changed(
+            connection=await lifecycle.shown(tx.connection, row["id"]), job=job, queue=QueueName.SESSION_CLOSE
+        )
+
+
+async def set_paused(parts: Resources, caller: Principal, connection_id: UUID, *, paused: bool) -> Changed:
+    """Let its sends wait, or go on; it stays online either way."""
+    async with parts.queues.transaction() as tx:
+        row = await _locked(tx, caller, connection_id)
+        await connections.set_paused(tx.connection, row["id"], paused=paused)
+        if not paused:
+            tx.ring(QueueName.MESSAGE_SEND)
+        return Changed(connection=await lifecycle.shown(tx.connection, row["id"]))
+
+
+async def delete(parts: Resources, caller: Principal, connection_id: UUID) -> Changed:
+    """Hide it, cancel what waits, have it unlinked and closed. Again, while that close is pending, it is the same."""
+    async with parts.queues.transaction() as tx:
+        row = await _locked(tx, caller, connection_id, even_deleted=True)
+        shown = await lifecycle.shown(tx.connection, row["id"])
+        if row["deleted_at"] is not None:
+            job = await _pending_close(tx, row["id"], "delete")
+            if job is None:
+                raise NotFound("There is no such connection.")
+            return Changed(connection=shown, job=job, queue=QueueName.SESSION_CLOSE)
+        await ledger.cancel(tx.connection, job_id=f"session-init-{row['id']}", reason="the connection was deleted")
+        # Its close is enqueued before messages are touched, as groups are locked before messages.
+        job = await _close(tx, row["id"], "delete")
+        await _cancel_waiting(tx, row["id"])
+        await lifecycle.delete(tx.connection, row["id"])
+        return Changed(connection=shown, job=job, queue=QueueName.SESSION_CLOSE)
+
+
+async def _open(tx: Transaction, connection_id: ConnectionId, *, anew: bool = False) -> Changed:
+    """Enqueue `session:init` with its event, or return the one that is pending."""
+    shown = await lifecycle.shown(tx.connection, connection_id)
+    data = {"sessionId": str(connection_id), "label": shown["label"], "config": shown["config"]}
+    [job] = await tx.enqueue([new_jobs.session_init({**data, "restart": True} if anew else data)])
+    if not job.deduplicated:
+        await _record(tx, connection_id, "session.init_queued", {"jobId": job.job_id})
+    return Changed(connection=shown, job=job)
+
+
+async def _close(tx: Transaction, connection_id: ConnectionId, reason: str) -> Enqueued:
+    """Enqueue `session:close` with its event, or return the one that is pending for this reason."""
+    pending = await _pending_close(tx, connection_id, reason)
+    if pending is not None:
+        return pending
+    [job] = await tx.enqueue([new_jobs.session_close({"sessionId": str(connection_id), "reason": reason})])
+    await _record(tx, connection_id, "session.close_queued", {"jobId": job.job_id, "reason": reason})
+    return job
+
+
+async def _pending_close(tx: Transaction, connection_id: ConnectionId, reason: str) -> Enqueued | None:
+    found = await lifecycle.living_close_job(
+        tx.connection, connection_id, queue_id=POLICIES[QueueName.SESSION_CLOSE].id, reason=reason
+    )
+    if found is None:
+        return None
+    return Enqueued(pk=found["pk"], job_id=found["job_key"], state=JobState(found["state"]), deduplicated=True)
+
+
+async def _cancel_waiting(tx: Transaction, connection_id: ConnectionId) -> None:
+    """Cancel the messages that have not left; one that is being sent now is left to its job."""
+    while waiting := await messages.waiting_of_connection(tx.connection, connection_id, limit=_CANCEL_BATCH):
+        jobs = [pk for _, pk in waiting if pk is not None]
+        ended = await ledger.cancel(tx.connection, pks=jobs, reason="the connection was deleted")
+        moves = [
+            MoveMessage(message_id=one, to=MessageStatus.CANCELED) for one, pk in waiting if pk is None or pk in ended
+        ]
+        if not moves:
+            return
+        await tx.apply(moves)
+
+
+async def _record(tx: Transaction, connection_id: ConnectionId, type_: str, about: Mapping[str, Any]) -> None:
+    """Append the event: the connection's object, and what there is to say beside it."""
+    shown = await lifecycle.shown(tx.connection, connection_id)
+    if await connections.record_event(tx.connection, connection_id, type_, {**shown, **about}):
+        tx.fan_out(connection_id)
+
+
+async def _locked(tx: Transaction, caller: Principal, connection_id: UUID, *, even_deleted: bool = False) -> Record:
+    row = await connections.lock(
+        tx.connection, connection_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids
+    )
+    if row is None or (row["deleted_at"] is not None and not even_deleted):
+        raise NotFound("There is no such connection.")
+    return row
+
+
+async def _judged(parts: Resources, url: str | None) -> Target | None:
+    """A webhook URL that may be called. Asks a name server, so it comes before the transaction."""
+    if url is None:
+        return None
+    return await Rule(allow=tuple(parts.settings.webhook_allow_networks)).check(url)
+
+
+async def _limit(connection: Connection, connection_id: ConnectionId, rate_per_minute: int | None) -> None:
+    """Give its sends a rate of their own; None is the queue's."""
+    await ledger.set_group(connection, QueueName.MESSAGE_SEND, str(connection_id), rate_per_minute=rate_per_minute)
+
+
+async def _patch_webhook(
+    connection: Connection, parts: Resources, wanted: PatchConnection, row: Record, target: Target | None
+) -> str | None:
+    """Move, make, take away or re-key the connection's own endpoint; returns a secret that was made."""
+    sealer = Sealer(parts.settings.secret_key)
+    secret = wanted.webhook_secret.get_secret_value() if wanted.webhook_secret else None
+    if "webhook_url" in wanted.model_fields_set:
+        registered = await endpoints.set_for_connection(connection, row["id"], target, sealer=sealer, secret=secret)
+        return registered.new_secret if registered else None
+    if secret is not None:
+        endpoint = await webhooks.of_connection(connection, row["id"])
+        if endpoint is None:
+            raise InvalidInput(
+                "This connection has no webhook_url; give one with the secret.", pointer="/webhook_secret"
+            )
+        await endpoints.set_secret(connection, endpoint.id, secret, sealer=sealer, pointer="/webhook_secret")
+    return None
+
+
+def _external_id_taken() -> Conflict:
+    return Conflict(
+        "Another connection has this external_id; GET /connections?external_id=… shows it.",
+        code="IDEMPOTENCY_CONFLICT",
+    )

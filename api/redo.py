@@ -1,0 +1,101 @@
+"""Dead letters that run again and jobs that are taken out, with the rows they are about moved in the same transaction."""
+
+from typing import Final
+from uuid import UUID
+
+from api.auth import Principal
+from api.resources import Resources
+from shared.db import job_admin
+from shared.db.job_admin import DeadLetter, DeadLetterFilter
+from shared.domain.errors import Conflict
+from shared.domain.ids import DeliveryId
+from shared.domain.jobs import JobState, NewJob, QueueName
+from shared.domain.webhook import DELIVER, DeliveryStatus, EndDelivery
+from shared.queues import ledger
+from shared.queues.admin import JobView
+from shared.queues.policies import POLICIES
+from shared.queues.runtime import Transaction
+
+# So many dead letters run again in one transaction: their groups stay locked for its length.
+_BATCH: Final = 200
+
+
+async def dead_letters(
+    parts: Resources, caller: Principal, queue: QueueName, wanted: DeadLetterFilter, *, limit: int, dry_run: bool
+) -> int:
+    """Let the dead letters that `wanted` means run again, at most `limit`; returns how many do, or would."""
+    async with parts.queues.pool.acquire() as connection:
+        letters = await job_admin.dead_letters(connection, POLICIES[queue].id, wanted, limit=limit)
+    if dry_run:
+        return len(letters)
+    count = 0
+    for start in range(0, len(letters), _BATCH):
+        async with parts.queues.transaction() as tx:
+            count += await _again(tx, caller, queue, letters[start : start + _BATCH])
+    return count
+
+
+async def job(parts: Resources, caller: Principal, dead: JobView) -> None:
+    """Let one dead letter run again. Raises Conflict when the job is none."""
+    if dead.state is not JobState.FAILED:
+        raise Conflict(f"The job is {dead.state}; only a failed one can be retried.")
+    async with parts.queues.transaction() as tx:
+        letter = DeadLetter(pk=dead.pk, job_id=dead.id, name=dead.name, group=dead.group, data=dead.data)
+        if not await _again(tx, caller, dead.queue, [letter]):
+            raise Conflict("The job was retried meanwhile, or what it is about has moved on.")
+
+
+async def take_out(parts: Resources, caller: Principal, wanted: JobView) -> None:
+    """Cancel a job that waits, with what it is about, or forget one that has ended. Raises Conflict while it runs."""
+    async with parts.queues.transaction() as tx:
+        if wanted.finished_at is not None:
+            await job_admin.remove_ended(tx.connection, wanted.pk)
+            return
+        message_id = wanted.data.get("messageDbId")
+        if wanted.queue is QueueName.MESSAGE_SEND and message_id is not None:
+            return
+        if not await ledger.cancel(tx.connection, pks=[wanted.pk]):
+            raise Conflict("The job runs now, or has just ended; only one that waits can be cancelled.")
+        tx.ring(wanted.queue)
+        if wanted.name == DELIVER:
+            delivery = DeliveryId(UUID(wanted.data["deliveryId"]))
+            await tx.apply(
+                [EndDelivery(delivery_id=delivery, after=DeliveryStatus.CANCELED, reason="canceled on request")]
+            )
+
+
+async def _again(tx: Transaction, caller: Principal, queue: QueueName, letters: list[DeadLetter]) -> int:
+    match queue:
+        case QueueName.MESSAGE_SEND:
+            return 0
+        case QueueName.WEBHOOK_DELIVERY:
+            return await _deliver_again(tx, letters)
+        case _:
+            return await _run_again(tx, queue, letters)
+
+
+async def _run_again(tx: Transaction, queue: QueueName, letters: list[DeadLetter]) -> int:
+    tx.ring(queue)
+    return len(await ledger.retry(tx.connection, [letter.pk for letter in letters]))
+
+
+async def _deliver_again(tx: Transaction, letters: list[DeadLetter]) -> int:
+    """A delivery that was given up is sent again only by a job that says so, which takes the dead one's place."""
+    deliveries = [letter for letter in letters if letter.name == DELIVER]
+    others = [letter for letter in letters if letter.name != DELIVER]
+    made = await tx.enqueue(
+        [
+            NewJob(
+                queue=QueueName.WEBHOOK_DELIVERY,
+                job_id=letter.job_id,
+                name=DELIVER,
+                data={**letter.data, "again": True},
+                group=letter.group,
+            )
+            for letter in deliveries
+        ]
+    )
+    for letter in deliveries:
+        await job_admin.remove_ended(tx.connection, letter.pk)
+    count = sum(not one.deduplicated for one in made)
+    return count + (await _run_again(tx, QueueName.WEBHOOK_DELIVERY, others) if others else 0)

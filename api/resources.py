@@ -1,0 +1,69 @@
+"""What a running API holds: its settings, its queues and database, and the news that it is stopping."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from threading import current_thread, main_thread
+from types import FrameType
+
+from fastapi import Request
+
+from shared.queues.runtime import Queues
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """One per process, from start to stop. `stopping` is set when a signal asks the process to end."""
+
+    settings: Settings
+    queues: Queues
+    stopping: asyncio.Event
+
+
+async def resources(request: Request) -> Resources:
+    """A dependency: what the running API holds."""
+    held: Resources = request.app.state.resources
+    return held
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Resources]:
+    """Open everything, close it at the end. Raises Unavailable when Postgres does not answer."""
+    queues = await Queues.open(settings)
+    stopping = asyncio.Event()
+    try:
+        with _told_by_signals(stopping):
+            yield Resources(settings=settings, queues=queues, stopping=stopping)
+    finally:
+        await queues.close()
+
+
+@contextmanager
+def _told_by_signals(stopping: asyncio.Event) -> Iterator[None]:
+    """Set `stopping` on SIGINT and SIGTERM, before the server's own handler waits for the requests that run.
+
+    A request that waits for a QR code or a message would keep the process for up to 25 s otherwise.
+    """
+    if current_thread() is not main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stopping.set)
+        server = before[signal.Signals(number)]
+        if callable(server):
+            server(number, frame)
+
+    told = {number for number, server in before.items() if callable(server)}
+    for number in told:
+        signal.signal(number, tell)
+    try:
+        yield
+    finally:
+        for number in told:
+            signal.signal(number, before[number])

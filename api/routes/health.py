@@ -1,0 +1,52 @@
+"""`/healthz` says that the process lives, `/readyz` that it can work."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import APIRouter, Response
+
+from api.answers import answer
+from api.problems import Problem
+from api.routes.connections import Parts
+from shared.db.pool import AWAY, DatabaseError
+from shared.domain.errors import Unavailable
+from shared.domain.jobs import QueueName
+
+router = APIRouter(tags=["health"])
+
+_ANSWER_S: Final = 2.0
+
+
+@router.get("/healthz", summary="Whether the process lives")
+async def healthz() -> Response:
+    return answer({"status": "ok"})
+
+
+@router.get("/readyz", summary="Whether requests can be served: Postgres answers")
+async def readyz(parts: Parts) -> Response:
+    """Without its bell ZapHub works, a second later: that is `degraded`, and still 200."""
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            await parts.queues.pool.fetchval("SELECT 1")
+    except (*AWAY, DatabaseError) as error:
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "Postgres does not answer.", retryable=True
+        ) from error
+    bell_rings = await _bell_rings(parts)
+    return answer(
+        {
+            "status": "ok" if bell_rings else "degraded",
+            "checks": {"postgres": "ok", "bell": "ok" if bell_rings else "away"},
+        }
+    )
+
+
+async def _bell_rings(parts: Parts) -> bool:
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            # Rung for nothing, a queue costs its worker one empty look; this one is the quietest.
+            await parts.queues.bell.ring({QueueName.MAINTENANCE_CLEANUP})
+    except (Unavailable, TimeoutError):
+        return False
+    return True

@@ -1,0 +1,76 @@
+"""`/jobs/{id}`: one job by its readable id; run a dead letter again, take a job out."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+
+from api import redo
+from api.answers import accepted, answer, state_shown
+from api.auth import Principal, allowed
+from api.json_body import JsonRoute
+from api.routes.connections import Parts
+from shared.db.api_keys import Scope
+from shared.db.pool import Connection
+from shared.domain.errors import NotFound
+from shared.queues import admin
+from shared.queues.admin import JobView
+
+router = APIRouter(tags=["jobs"], route_class=JsonRoute)
+
+Reader = Annotated[Principal, Depends(allowed(Scope.QUEUES_READ))]
+Writer = Annotated[Principal, Depends(allowed(Scope.QUEUES_WRITE))]
+
+
+@router.get("/jobs/{job_id}", summary="Show the newest job of this id")
+async def get_job(job_id: str, caller: Reader, parts: Parts) -> Response:
+    async with parts.queues.pool.acquire() as connection:
+        return answer(job_shown(await _found(connection, caller, job_id)))
+
+
+@router.post("/jobs/{job_id}/retry", status_code=202, summary="Let a dead letter run again")
+async def retry_job(job_id: str, caller: Writer, parts: Parts) -> Response:
+    async with parts.queues.pool.acquire() as connection:
+        job = await _found(connection, caller, job_id)
+    await redo.job(parts, caller, job)
+    return await get_job(job_id, caller, parts)
+
+
+@router.delete("/jobs/{job_id}", summary="Cancel a job that waits, forget one that has ended")
+async def delete_job(job_id: str, caller: Writer, parts: Parts) -> Response:
+    async with parts.queues.pool.acquire() as connection:
+        job = await _found(connection, caller, job_id)
+    await redo.take_out(parts, caller, job)
+    return accepted({"id": job.id, "deleted": True})
+
+
+async def _found(connection: Connection, caller: Principal, job_id: str) -> JobView:
+    job = None if "\x00" in job_id else await admin.get_job(connection, job_id)
+    if job is None or not _is_own(caller, job):
+        raise NotFound("There is no such job.")
+    return job
+
+
+def _is_own(caller: Principal, job: JobView) -> bool:
+    if caller.connection_ids is None:
+        return True
+    return job.data.get("sessionId") in {str(connection_id) for connection_id in caller.connection_ids}
+
+
+def job_shown(job: JobView) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "name": job.name,
+        "queue": job.queue.value,
+        "state": state_shown(job.state).value,
+        "priority": job.priority,
+        "attempts": job.attempts,
+        "max_attempts": job.max_attempts,
+        "run_at": job.run_at,
+        "data": job.data,
+        "result": job.result,
+        "error": job.error,
+        "progress": job.progress,
+        "group": job.group,
+        "created_at": job.created_at,
+        "finished_at": job.finished_at,
+    }

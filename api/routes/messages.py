@@ -1,0 +1,80 @@
+"""Messages that are there: list, show, their history; retry, cancel, and settle one that is in doubt."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from api.answers import answer
+from api.auth import Principal, allowed
+from api.inputs import Input, Name
+from api.json_body import JsonRoute
+from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, place_of
+from api.routes.connections import Parts
+from shared.db import connections, messages
+from shared.db.api_keys import Scope
+from shared.domain.errors import NotFound
+from shared.domain.ids import ConnectionId, MessageId
+from shared.domain.jid import parse_jid
+from shared.domain.message import Direction, MessageStatus, MessageType
+
+router = APIRouter(tags=["messages"], route_class=JsonRoute)
+
+Reader = Annotated[Principal, Depends(allowed(Scope.MESSAGES_READ))]
+Writer = Annotated[Principal, Depends(allowed(Scope.MESSAGES_WRITE))]
+
+
+class ListMessages(Input):
+    direction: Direction | None = None
+    status: MessageStatus | None = None
+    jid: Name | None = None
+    type: MessageType | None = None
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Cursor = None
+
+
+@router.get("/connections/{connection_id}/messages", summary="List messages, newest first")
+async def list_messages(
+    connection_id: UUID, query: Annotated[ListMessages, Query()], caller: Reader, parts: Parts
+) -> Response:
+    after = place_of(query.cursor)
+    jid = None if query.jid is None else str(parse_jid(query.jid, pointer="?jid"))
+    async with parts.queues.pool.acquire() as connection:
+        if not await connections.get_object(
+            connection, connection_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids
+        ):
+            raise NotFound("There is no such connection.")
+        rows = await messages.list_objects(
+            connection,
+            ConnectionId(connection_id),
+            direction=query.direction,
+            status=query.status,
+            jid=jid,
+            type_=query.type,
+            after=after,
+            limit=query.limit + 1,
+        )
+    return answer(
+        page(rows, limit=query.limit, place=lambda row: (row["created_at"], row["id"]), show=lambda row: row["object"])
+    )
+
+
+@router.get("/messages/{message_id}", summary="Show a message")
+async def get_message(message_id: UUID, caller: Reader, parts: Parts) -> Response:
+    async with parts.queues.pool.acquire() as connection:
+        found = await messages.get_object(
+            connection, message_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids
+        )
+    if found is None:
+        raise NotFound("There is no such message.")
+    return answer(found)
+
+
+@router.get("/messages/{message_id}/timeline", summary="Every transition, attempt and webhook of a message")
+async def get_timeline(message_id: UUID, caller: Reader, parts: Parts) -> Response:
+    async with parts.queues.pool.acquire() as connection:
+        if not await messages.get_object(
+            connection, message_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids
+        ):
+            raise NotFound("There is no such message.")
+        return answer({"data": await messages.timeline(connection, MessageId(message_id)), "next_cursor": None})

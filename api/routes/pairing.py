@@ -1,0 +1,128 @@
+"""Linking a phone: the QR code to scan, the code to type. Either is the key to an account: nothing logs it."""
+
+import io
+from base64 import b64encode
+from http import HTTPStatus
+from typing import Annotated, Final, NoReturn
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
+
+from api.answers import answer
+from api.inputs import Input
+from api.json_body import JsonRoute
+from api.problems import Problem
+from api.routes.connections import Parts, Writer
+from api.waiting import poll
+from shared.db import lifecycle
+from shared.db.lifecycle import PairingView
+from shared.domain.errors import Conflict, NotFound
+from shared.domain.session import SessionStatus
+
+router = APIRouter(tags=["pairing"], route_class=JsonRoute)
+
+MAX_WAIT_S: Final = 25
+_SCALE: Final = 8  # pixels of a module
+_JSON, _PNG, _SVG, _TEXT = "application/json", "image/png", "image/svg+xml", "text/plain"
+_PENDING: Final = frozenset({SessionStatus.INITIALIZING, SessionStatus.QR_PENDING, SessionStatus.CONNECTING})
+
+
+class ShowQr(Input):
+    wait: Annotated[float, Field(ge=0, le=MAX_WAIT_S, description="seconds to wait for a code")] = 0
+
+
+@router.get(
+    "/connections/{connection_id}/qr",
+    summary="Show the QR code to scan",
+    responses={200: {"content": {kind: {} for kind in (_JSON, _PNG, _SVG, _TEXT)}}},
+)
+async def show_qr(
+    request: Request, connection_id: UUID, query: Annotated[ShowQr, Query()], caller: Writer, parts: Parts
+) -> Response:
+    kind = _wanted(request.headers.get("accept", ""))
+    seen: PairingView | None = None
+
+    async def look() -> PairingView | None:
+        nonlocal seen
+        seen = await lifecycle.pairing(
+            parts.queues.pool, connection_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids
+        )
+        if seen is None:
+            raise NotFound("There is no such connection.")
+        return seen if seen.qr_code is not None or seen.status not in _PENDING else None
+
+    view = await poll(parts, look, wait_s=query.wait) or seen
+    assert view is not None, "it looked at least once"
+    if view.qr_code is None or view.qr_expires_at is None:
+        _refuse(view)
+    return _drawn(view, view.qr_code, kind)
+
+
+def _drawn(view: PairingView, code: str, kind: str) -> Response:
+    if kind == _TEXT:
+        return Response(code, media_type=_TEXT)
+    # Here, as few requests draw and every start would pay for it.
+    import segno  # noqa: PLC0415
+
+    drawing = segno.make(code, error="l", micro=False)
+    image = io.BytesIO()
+    if kind == _SVG:
+        drawing.save(image, kind="svg", scale=_SCALE)
+        return Response(image.getvalue(), media_type=_SVG)
+    drawing.save(image, kind="png", scale=_SCALE)
+    if kind == _PNG:
+        return Response(image.getvalue(), media_type=_PNG)
+    return answer(
+        {
+            "code": code,
+            "png_base64": b64encode(image.getvalue()).decode(),
+            "expires_at": view.qr_expires_at,
+            "attempt": view.qr_attempt,
+        }
+    )
+
+
+def _refuse(view: PairingView) -> NoReturn:
+    match view.status:
+        case SessionStatus.CONNECTED:
+            raise Conflict(
+                "The connection is linked and connected; there is nothing to scan.", code="ALREADY_CONNECTED"
+            )
+        case SessionStatus.PASSKEY_REQUIRED:
+            raise Conflict("WhatsApp asks for a passkey, which only the phone can give.", code="PASSKEY_REQUIRED")
+        case status if status in _PENDING:
+            raise Problem(
+                HTTPStatus.CONFLICT,
+                "QR_NOT_READY",
+                f"There is no QR code yet; ask again with ?wait={MAX_WAIT_S}.",
+                retryable=True,
+                headers={"Retry-After": "1"},
+            )
+        case status:
+            raise Conflict(
+                f"The connection is {status} and shows no QR code; POST /connections/{{id}}/start opens it.",
+                code="QR_NOT_READY",
+            )
+
+
+def _wanted(accept: str) -> str:
+    """The best of the four kinds that the client takes; JSON when it takes anything, or none of them."""
+    best, best_weight = _JSON, 0.0
+    for part in accept.lower().split(","):
+        kind, *parameters = (piece.strip() for piece in part.split(";"))
+        kind = {"*/*": _JSON, "application/*": _JSON, "image/*": _PNG, "text/*": _TEXT}.get(kind, kind)
+        weight = _weight(parameters)
+        if kind in {_JSON, _PNG, _SVG, _TEXT} and weight > best_weight:
+            best, best_weight = kind, weight
+    return best
+
+
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return max(0.0, min(1.0, float(parameter[2:])))
+            except ValueError:
+                return 0.0
+    return 1.0

@@ -1,0 +1,147 @@
+"""`/queues`: their numbers and jobs, the emergency stop, cleaning, dead letters. `:` in a name may come as `%3A`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from api import redo
+from api.answers import accepted, answer
+from api.auth import Principal, allowed
+from api.inputs import CleanQueue, Input, RetryFailed
+from api.json_body import JsonRoute
+from api.pages import DEFAULT_LIMIT, Cursor, Limit, number_cursor_of, number_of
+from api.routes.connections import Parts
+from api.routes.jobs import job_shown
+from shared.db.api_keys import Scope
+from shared.db.job_admin import DeadLetterFilter
+from shared.domain.errors import NotFound
+from shared.domain.jobs import JobState, QueueName
+from shared.queues import admin, metrics, new_jobs
+
+router = APIRouter(tags=["queues"], route_class=JsonRoute)
+
+
+async def _unlimited(caller: Principal) -> Principal:
+    # A queue holds the jobs of every connection.
+    caller.require_all_connections()
+    return caller
+
+
+async def _reader(caller: Annotated[Principal, Depends(allowed(Scope.QUEUES_READ))]) -> Principal:
+    return await _unlimited(caller)
+
+
+async def _writer(caller: Annotated[Principal, Depends(allowed(Scope.QUEUES_WRITE))]) -> Principal:
+    return await _unlimited(caller)
+
+
+async def _queue(name: str) -> QueueName:
+    try:
+        return QueueName(name)
+    except ValueError:
+        raise NotFound("There is no such queue; GET /queues lists all seven.") from None
+
+
+Queue = Annotated[QueueName, Depends(_queue)]
+Reader = Annotated[Principal, Depends(_reader)]
+Writer = Annotated[Principal, Depends(_writer)]
+
+
+class ListJobs(Input):
+    state: JobState = JobState.WAITING
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Cursor = None
+
+
+@router.get("/queues", summary="Every queue's numbers")
+async def list_queues(_: Reader, parts: Parts) -> Response:
+    async with parts.queues.pool.acquire() as connection:
+        return answer({"data": await metrics.queue_metrics(connection), "next_cursor": None})
+
+
+@router.post("/queues/pause", status_code=202, summary="Emergency stop: pause every queue")
+async def pause_queues(_: Writer, parts: Parts) -> Response:
+    async with parts.queues.transaction() as tx:
+        await admin.pause_all(tx.connection)
+    return accepted({"paused": True})
+
+
+@router.post("/queues/resume", status_code=202, summary="Resume every queue")
+async def resume_queues(_: Writer, parts: Parts) -> Response:
+    async with parts.queues.transaction() as tx:
+        await admin.resume_all(tx.connection)
+        tx.ring(*QueueName)
+    return accepted({"paused": False})
+
+
+@router.post("/queues/clean", summary="Delete jobs that have ended, in every queue")
+async def clean_queues(body: CleanQueue, _: Writer, parts: Parts) -> Response:
+    return answer({"count": sum([await _clean(parts, queue, body) for queue in QueueName])})
+
+
+@router.get("/queues/{name}", summary="One queue's numbers")
+async def get_queue(name: Queue, _: Reader, parts: Parts) -> Response:
+    async with parts.queues.pool.acquire() as connection:
+        return answer(await metrics.metrics_of(connection, name))
+
+
+@router.get("/queues/{name}/jobs", summary="A queue's jobs in one state, newest first")
+async def list_jobs(name: Queue, query: Annotated[ListJobs, Query()], _: Reader, parts: Parts) -> Response:
+    async with parts.queues.pool.acquire() as connection:
+        found = await admin.list_jobs(
+            connection, name, query.state, limit=query.limit + 1, before_pk=number_of(query.cursor)
+        )
+    page = found[: query.limit]
+    return answer(
+        {
+            "data": [job_shown(job) for job in page],
+            "next_cursor": number_cursor_of(page[-1].pk) if len(found) > query.limit else None,
+        }
+    )
+
+
+@router.post("/queues/{name}/pause", status_code=202, summary="Let none of its jobs start; it accepts and keeps work")
+async def pause_queue(name: Queue, _: Writer, parts: Parts) -> Response:
+    async with parts.queues.transaction() as tx:
+        await admin.pause_queue(tx.connection, name)
+    return accepted({"name": name.value, "paused": True})
+
+
+@router.post("/queues/{name}/resume", status_code=202, summary="Let its jobs start again")
+async def resume_queue(name: Queue, _: Writer, parts: Parts) -> Response:
+    async with parts.queues.transaction() as tx:
+        await admin.resume_queue(tx.connection, name)
+        tx.ring(name)
+    return accepted({"name": name.value, "paused": False})
+
+
+@router.post("/queues/{name}/clean", summary="Delete its jobs that have ended")
+async def clean_queue(name: Queue, body: CleanQueue, _: Writer, parts: Parts) -> Response:
+    return answer({"count": await _clean(parts, name, body)})
+
+
+@router.post("/queues/{name}/retry-failed", status_code=202, summary="Let its dead letters run again")
+async def retry_failed(name: Queue, body: RetryFailed, caller: Writer, parts: Parts) -> Response:
+    wanted = DeadLetterFilter(job_ids=body.ids, **body.filter.model_dump())
+    count = await redo.dead_letters(parts, caller, name, wanted, limit=body.limit, dry_run=body.dry_run)
+    return accepted({"count": count, "dry_run": body.dry_run})
+
+
+@router.post("/maintenance/cleanup", status_code=202, summary="Run the cleanup now")
+async def clean_up(_: Writer, parts: Parts) -> Response:
+    async with parts.queues.transaction() as tx:
+        [job] = await tx.enqueue([new_jobs.cleanup({})])
+    return accepted(
+        {"job": {"id": job.job_id, "queue": QueueName.MAINTENANCE_CLEANUP.value}, "deduplicated": job.deduplicated}
+    )
+
+
+async def _clean(parts: Parts, name: QueueName, wanted: CleanQueue) -> int:
+    """Delete in batches, each of its own transaction, until nothing of that age is left."""
+    deleted = 0
+    while True:
+        async with parts.queues.pool.acquire() as connection:
+            batch = await admin.clean(connection, queue, JobState(wanted.state), older_than_s=wanted.older_than_seconds)
+        deleted += batch
+        if batch < admin.CLEAN_BATCH:
+            return deleted

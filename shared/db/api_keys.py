@@ -1,0 +1,160 @@
+"""API keys: shown once, kept only as a hash, looked up on every request so that a revoked one stops at once."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from hashlib import sha256
+from typing import Final
+from uuid import UUID, uuid4
+
+from shared.db.pool import Connection, Pool, Record
+from shared.db.sql import load
+from shared.domain.errors import InvalidInput, NotFound
+from shared.domain.ids import ConnectionId, TenantId
+
+_SQL = load("api_keys")
+_PREFIX: Final = "zh_"
+_KEY_BYTES: Final = 32
+_HINT_CHARACTERS: Final = 8  # of the key, the prefix included: 30 of its 256 random bits
+
+
+class Scope(StrEnum):
+    """What a key may do. `admin` may do everything; a `:write` does not include its `:read`."""
+
+    CONNECTIONS_READ = "connections:read"
+    CONNECTIONS_WRITE = "connections:write"
+    MESSAGES_READ = "messages:read"
+    MESSAGES_WRITE = "messages:write"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
+    QUEUES_READ = "queues:read"
+    QUEUES_WRITE = "queues:write"
+    EVENTS_READ = "events:read"
+    EVENTS_WRITE = "events:write"
+    KEYS_READ = "keys:read"
+    KEYS_WRITE = "keys:write"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key without its secret. `connection_ids` None: every connection of the tenant."""
+
+    id: UUID
+    name: str
+    hint: str
+    scopes: tuple[str, ...]
+    connection_ids: tuple[ConnectionId, ...] | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyHolder:
+    """What a valid key stands for."""
+
+    id: UUID
+    tenant_id: TenantId
+    scopes: frozenset[str]
+    connection_ids: tuple[ConnectionId, ...] | None
+
+
+async def create(
+    connection: Connection,
+    *,
+    tenant_id: TenantId,
+    name: str,
+    scopes: Sequence[Scope],
+    connection_ids: Sequence[ConnectionId] | None = None,
+    expires_at: datetime | None = None,
+) -> tuple[ApiKey, str]:
+    """Make a key; the second value is the key itself, which nobody can show again.
+
+    Raises InvalidInput when the tenant has no such connection.
+    """
+    if connection_ids is not None and (
+        foreign := await connection.fetch(_SQL.foreign_connections, tenant_id, list(connection_ids))
+    ):
+        raise InvalidInput(f"There is no connection {foreign[0]['id']}.", pointer="/connection_ids")
+    key = _PREFIX + secrets.token_urlsafe(_KEY_BYTES)
+    row = await connection.fetchrow(
+        _SQL.insert,
+        uuid4(),
+        tenant_id,
+        name,
+        _hash(key.encode()),
+        key[:_HINT_CHARACTERS],
+        sorted(set(scopes)),
+        None if connection_ids is None else list(connection_ids),
+        expires_at,
+    )
+    assert row is not None
+    return _api_key(row), key
+
+
+async def authenticate(pool: Pool, key: bytes) -> KeyHolder | None:
+    """Who holds this key, or None when it is unknown, revoked or expired.
+
+    The lookup is by the hash of 256 random bits, so its timing tells nothing about another key.
+    """
+    row = await pool.fetchrow(_SQL.find, _hash(key))
+    if row is None:
+        return None
+    if row["is_use_stale"]:
+        await pool.execute(_SQL.touch, row["id"])
+    return KeyHolder(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        scopes=frozenset(row["scopes"]),
+        connection_ids=_ids(row["connection_ids"]),
+    )
+
+
+async def list_keys(
+    connection: Connection, *, tenant_id: TenantId, after: tuple[datetime, UUID] | None = None, limit: int = 200
+) -> list[ApiKey]:
+    """Newest first, revoked and expired ones included; `after` is the last one already seen."""
+    created_at, last_id = after or (None, None)
+    return [_api_key(row) for row in await connection.fetch(_SQL.list, tenant_id, created_at, last_id, limit)]
+
+
+async def get(connection: Connection, key_id: UUID, *, tenant_id: TenantId) -> ApiKey:
+    """One key. Raises NotFound."""
+    return _found(await connection.fetchrow(_SQL.get, key_id, tenant_id))
+
+
+async def revoke(connection: Connection, key_id: UUID, *, tenant_id: TenantId) -> ApiKey:
+    """End a key for good, from the next request on; again, and nothing changes. Raises NotFound."""
+    return _found(await connection.fetchrow(_SQL.revoke, key_id, tenant_id))
+
+
+def _hash(key: bytes) -> bytes:
+    return sha256(key).digest()
+
+
+def _found(row: Record | None) -> ApiKey:
+    if row is None:
+        raise NotFound("There is no such API key.")
+    return _api_key(row)
+
+
+def _ids(ids: list[UUID] | None) -> tuple[ConnectionId, ...] | None:
+    return None if ids is None else tuple(ConnectionId(one) for one in ids)
+
+
+def _api_key(row: Record) -> ApiKey:
+    return ApiKey(
+        id=row["id"],
+        name=row["name"],
+        hint=row["key_hint"],
+        scopes=tuple(row["scopes"]),
+        connection_ids=_ids(row["connection_ids"]),
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        revoked_at=row["revoked_at"],
+        last_used_at=row["last_used_at"],
+    )

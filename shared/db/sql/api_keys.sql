@@ -1,0 +1,51 @@
+-- name: insert
+-- $1 id, $2 tenant, $3 name, $4 SHA-256 of the key, $5 its first characters, $6 scopes, $7 connections or NULL for all, $8 expiry or NULL.
+INSERT INTO api_keys (id, tenant_id, name, key_hash, key_hint, scopes, connection_ids, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+RETURNING id, name, key_hint, scopes, connection_ids, created_at, expires_at, revoked_at, last_used_at;
+
+-- name: foreign_connections
+-- $1 tenant, $2 connection ids. Those that the tenant does not have.
+SELECT wanted.id
+  FROM unnest($2::uuid[]) AS wanted(id)
+ WHERE NOT EXISTS (SELECT 1 FROM connections c WHERE c.id = wanted.id AND c.tenant_id = $1 AND c.deleted_at IS NULL);
+
+-- name: find
+-- $1 SHA-256 of a key. Zero rows: unknown, revoked or expired.
+SELECT id, tenant_id, scopes, connection_ids,
+       last_used_at IS NULL OR last_used_at < now() - interval '1 minute' AS is_use_stale
+  FROM api_keys
+ WHERE key_hash = $1
+   AND revoked_at IS NULL
+   AND (expires_at IS NULL OR expires_at > now());
+
+-- name: touch
+-- $1 id. At most once a minute, so that a busy key does not write a row a request.
+UPDATE api_keys
+   SET last_used_at = now()
+ WHERE id = $1
+   AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute');
+
+-- name: list
+-- $1 tenant, $2/$3 created_at and id of the last one seen or NULL, $4 limit. Newest first, revoked ones included.
+SELECT id, name, key_hint, scopes, connection_ids, created_at, expires_at, revoked_at, last_used_at
+  FROM api_keys
+ WHERE tenant_id = $1
+   AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3::uuid))
+ ORDER BY created_at DESC, id DESC
+ LIMIT $4;
+
+-- name: get
+-- $1 id, $2 tenant.
+SELECT id, name, key_hint, scopes, connection_ids, created_at, expires_at, revoked_at, last_used_at
+  FROM api_keys
+ WHERE id = $1
+   AND tenant_id = $2;
+
+-- name: revoke
+-- $1 id, $2 tenant. Zero rows: no such key. Revoking again keeps the first time.
+UPDATE api_keys
+   SET revoked_at = coalesce(revoked_at, now())
+ WHERE id = $1
+   AND tenant_id = $2
+RETURNING id, name, key_hint, scopes, connection_ids, created_at, expires_at, revoked_at, last_used_at;
