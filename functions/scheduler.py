@@ -1,5 +1,8 @@
 """The scheduler: `taskiq scheduler functions.scheduler:scheduler`. Any number may run: each cleanup runs once."""
 
+import asyncio
+import signal
+
 from taskiq import ScheduledTask, ScheduleSource, TaskiqScheduler
 
 from functions import maintenance_cleanup
@@ -36,6 +39,10 @@ class Scheduler(TaskiqScheduler):
 
     async def startup(self) -> None:
         await super().startup()
+        # Taskiq's scheduler ends cleanly when it is cancelled, and knows SIGINT only.
+        this = asyncio.current_task()
+        assert this is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
         settings = load()
         presence.announce(settings.run_dir, settings.part or "scheduler")
 

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -12,6 +11,7 @@ from shared.domain.jobs import NewJob, QueueName
 from shared.queues.drain import Drain
 from shared.queues.policies import POLICIES
 from shared.queues.registry import Work
+from shared.queues.runner import Execute
 from shared.queues.runtime import Queues
 from shared.settings import Settings
 
@@ -19,7 +19,7 @@ from shared.settings import Settings
 @pytest.fixture
 def settings(database_url: str) -> Settings:
     """Of one process without Redis; a test that wants Redis copies them with another transport."""
-    return Settings(  # type: ignore[call-arg] - the rest has defaults
+    return Settings(
         database_url=database_url, transport="memory", secret_key="s" * 32, db_pool_size=8, shutdown_grace_s=2
     )
 
@@ -30,9 +30,9 @@ async def queues(settings: Settings) -> AsyncIterator[Queues]:
         yield opened
 
 
-def new_job(number: int | str = 1, queue: QueueName = QueueName.MESSAGE_STATUS, **fields: Any) -> NewJob:
+def new_job(number: int | str = 1, queue: QueueName = QueueName.MESSAGE_STATUS, **fields: object) -> NewJob:
     """A job of a queue without groups, named after its number."""
-    return NewJob(queue=queue, job_id=f"job-{number}", name="test", **{"data": {"n": number}, **fields})
+    return NewJob(queue=queue, job_id=f"job-{number}", name="test", **{"data": {"n": number}, **fields})  # type: ignore[arg-type]  # any field of NewJob
 
 
 async def enqueue(queues: Queues, *jobs: NewJob) -> None:
@@ -41,7 +41,7 @@ async def enqueue(queues: Queues, *jobs: NewJob) -> None:
 
 
 async def drained(
-    queues: Queues, *works: Work, slots: dict[QueueName, int] | None = None, **options: Any
+    queues: Queues, *works: Work, slots: dict[QueueName, int] | None = None, execute: Execute | None = None
 ) -> float | None:
     """Run one drain until nothing is claimable and return when something falls due."""
     drain = Drain(
@@ -50,7 +50,7 @@ async def drained(
         None,
         slots=slots or {work.queue: POLICIES[work.queue].concurrency for work in works},
         worker="test",
-        **options,
+        execute=execute,
     )
     async with asyncio.timeout(20):
         return await drain.until_idle()

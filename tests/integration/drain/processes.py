@@ -1,5 +1,7 @@
 """Real `taskiq worker` processes for tests: started, found by the pid that runs jobs, ended by pid."""
 
+# ruff: noqa: TID251 - a child process gets this process's environment
+
 import json
 import os
 import signal

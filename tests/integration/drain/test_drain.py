@@ -1,6 +1,7 @@
 """The drain's own promises: claims that lapse, writes that fail, middlewares, batches, deadlines, sweeps."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -198,7 +199,7 @@ async def test_a_drain_past_its_deadline_gives_back_what_still_runs(queues: Queu
 
 
 async def test_a_sweep_tells_the_queues_hook_of_an_expired_job_in_the_same_commit(queues: Queues) -> None:
-    def on_ended(data: Any, failure: Failure) -> list[Write]:
+    def on_ended(data: Mapping[str, Any], failure: Failure) -> list[Write]:
         return [EnqueueJob(job=new_job(f"told-{failure.code}", queue=QueueName.SESSION_CLOSE, data=data))]
 
     await enqueue(queues, new_job(expires_at=datetime.now(UTC) - timedelta(seconds=1)))
@@ -210,7 +211,7 @@ async def test_a_sweep_tells_the_queues_hook_of_an_expired_job_in_the_same_commi
 
 
 async def test_a_hook_that_fails_for_one_job_keeps_no_other_from_ending(queues: Queues) -> None:
-    def on_ended(data: Any, _failure: Failure) -> list[Write]:
+    def on_ended(data: Mapping[str, Any], _failure: Failure) -> list[Write]:
         if data["n"] == 1:
             raise ValueError
         return [Unheard() if data["n"] == 2 else EnqueueJob(job=new_job("told", queue=QueueName.SESSION_CLOSE))]

@@ -52,7 +52,7 @@ def redis(folder: Path) -> Iterator[Stoppable]:
 
 @pytest.fixture
 def settings(database_url: str, folder: Path) -> Settings:
-    return Settings(  # type: ignore[call-arg]  # the rest has defaults
+    return Settings(
         database_url=database_url,
         redis_url=f"unix://{folder / 'valkey.sock'}",
         secret_key="s" * 32,
@@ -143,9 +143,7 @@ class TestPostgresAway:
 
     async def test_a_worker_outlives_postgres_and_finishes_what_it_ran(self, server: Stoppable, folder: Path) -> None:
         await migrate(self.url)
-        settings = Settings(  # type: ignore[call-arg]  # the rest has defaults
-            database_url=self.url, transport="memory", secret_key="s" * 32
-        )
+        settings = Settings(database_url=self.url, transport="memory", secret_key="s" * 32)
         with worker_process("worker_app:broker", _environment(settings), folder / "w") as worker:
             async with await Queues.open(settings) as queues:
                 await queues.pool.execute(CREATE_RUNS)
@@ -167,9 +165,7 @@ class TestPostgresAway:
 
     async def test_a_worker_waits_for_postgres_at_its_start(self, server: Stoppable, folder: Path) -> None:
         await migrate(self.url)
-        settings = Settings(  # type: ignore[call-arg]  # the rest has defaults
-            database_url=self.url, transport="memory", secret_key="s" * 32
-        )
+        settings = Settings(database_url=self.url, transport="memory", secret_key="s" * 32)
         server.stop()
         with worker_process("worker_app:broker", _environment(settings), folder / "w") as worker:
             await until(lambda: "part_went_away" in worker.log.read_text())

@@ -170,7 +170,7 @@ async def test_a_last_try_that_raises_asks_the_queues_hook_what_becomes_of_its_r
 
 async def test_a_handler_that_returns_nothing_has_failed_a_try(queues: Queues) -> None:
     async def handle(_job: Job, _use: None) -> Outcome:
-        return None  # type: ignore[return-value] - the mistake under test
+        return None  # type: ignore[return-value]  # the mistake under test
 
     await enqueue(queues, new_job())
 

@@ -115,7 +115,8 @@ async def test_pausing_all_stops_every_claim_until_resumed(opened: Queues) -> No
 async def test_old_jobs_are_cleaned_and_counted_per_queue(opened: Queues) -> None:
     await enqueue(opened, new_job(1), new_job(2))
     await opened.pool.execute(
-        "UPDATE jobs SET state = 'completed', dedupe = NULL, finished_at = now() - interval '2 days' WHERE job_key = 'job-1'"
+        "UPDATE jobs SET state = 'completed', dedupe = NULL, finished_at = now() - interval '2 days' "
+        "WHERE job_key = 'job-1'"
     )
 
     results = await seed.clean_old_jobs()

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
-from functions import message_send, message_status, scheduler, worker
+from functions import maintenance_cleanup, message_send, message_status, scheduler, worker
+from functions.resources import open_resources
 from shared.domain.errors import InvalidInput
 from shared.domain.jobs import Job, QueueName
 from shared.domain.outcome import Done, Outcome
@@ -73,7 +74,9 @@ async def test_kiq_takes_its_data_by_name_only(current: Queues) -> None:
 
 async def test_two_schedulers_make_one_cleanup_job_a_slot(current: Queues) -> None:
     source = scheduler.SettingsSource()
-    slot = ScheduledTask(task_name="maintenance:cleanup", labels={}, args=[], kwargs={"slot": "20260101T0300Z"}, cron="* * * * *")
+    slot = ScheduledTask(
+        task_name="maintenance:cleanup", labels={}, args=[], kwargs={"slot": "20260101T0300Z"}, cron="* * * * *"
+    )
 
     await asyncio.gather(*(scheduler.scheduler.on_ready(source, slot) for _ in range(2)))
     await current.pool.execute("UPDATE jobs SET state = 'completed', dedupe = NULL, finished_at = now()")
@@ -123,9 +126,6 @@ async def test_a_lambda_drains_its_queue_when_an_sqs_event_rings(
 
 
 async def test_a_cleanup_deletes_what_is_old_and_keeps_the_newest_completed_jobs(current: Queues) -> None:
-    from functions.maintenance_cleanup import handle
-    from functions.resources import open_resources
-
     await enqueue(current, *(new_job(n) for n in range(103)), new_job("dead"), new_job("live"))
     await current.pool.execute(
         "UPDATE jobs SET dedupe = NULL, finished_at = now() - interval '8 days', "
@@ -138,7 +138,7 @@ async def test_a_cleanup_deletes_what_is_old_and_keeps_the_newest_completed_jobs
     )
 
     async with open_resources(current) as use:
-        outcome = await handle(None, use)  # type: ignore[arg-type]  # the job says nothing more
+        outcome = await maintenance_cleanup.handle(None, use)  # type: ignore[arg-type]  # the job says nothing more
 
     assert isinstance(outcome, Done)
     assert await states(current) == {"completed": 100, "waiting": 1}

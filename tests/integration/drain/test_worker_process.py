@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,13 +20,11 @@ StartWorker = Callable[..., WorkerProcess]
 
 @pytest.fixture
 def settings(database_url: str, redis_url: str) -> Settings:
-    return Settings(  # type: ignore[call-arg]  # the rest has defaults
-        database_url=database_url, redis_url=redis_url, secret_key="s" * 32, db_pool_size=8
-    )
+    return Settings(database_url=database_url, redis_url=redis_url, secret_key="s" * 32, db_pool_size=8)
 
 
 @pytest.fixture
-async def start_worker(queues: Queues, settings: Settings, tmp_path: Path) -> Iterator[StartWorker]:
+async def start_worker(queues: Queues, settings: Settings, tmp_path: Path) -> AsyncIterator[StartWorker]:
     await queues.pool.execute("CREATE TABLE runs (job_id text, pid int, fence bigint, at timestamptz DEFAULT now())")
     with ExitStack() as stack:
 

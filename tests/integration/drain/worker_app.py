@@ -1,4 +1,4 @@
-"""What a `taskiq worker` of these tests runs: handlers that do what their job's data say, and write down that they ran."""
+"""What a `taskiq worker` of these tests runs: handlers that do what their job's data say, and write it down."""
 
 import asyncio
 import os
@@ -13,7 +13,9 @@ from shared.queues.brokers import broker_of
 
 async def handle(job: Job, use: Resources) -> Outcome:
     """`sleep_s` waits and lets others run; `block_s` holds up the whole loop."""
-    await use.pool.execute("INSERT INTO runs (job_id, pid, fence) VALUES ($1, $2, $3)", job.job_id, os.getpid(), job.fence)
+    await use.pool.execute(
+        "INSERT INTO runs (job_id, pid, fence) VALUES ($1, $2, $3)", job.job_id, os.getpid(), job.fence
+    )
     await asyncio.sleep(job.data.get("sleep_s", 0))
     time.sleep(job.data.get("block_s", 0))  # noqa: ASYNC251 - the rude handler under test
     return Done(result={"pid": os.getpid()})
