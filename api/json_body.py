@@ -19,7 +19,7 @@ _MAX_DIGITS: Final = 19  # of an integer: what 64 bits hold
 class JsonRequest(Request):
     """A request whose body is parsed strictly."""
 
-    async def json(self) -> Any:
+    async def json(self) -> Any:  # noqa: ANN401 - starlette's signature
         return parse(await self.body())
 
 

@@ -1,4 +1,4 @@
-"""Dead letters that run again and jobs that are taken out, with the rows they are about moved in the same transaction."""
+"""Dead letters that run again, jobs that are taken out, and the rows they are about, moved in the same transaction."""
 
 from typing import Final
 from uuid import UUID

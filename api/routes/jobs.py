@@ -32,7 +32,8 @@ async def retry_job(job_id: str, caller: Writer, parts: Parts) -> Response:
     async with parts.queues.pool.acquire() as connection:
         job = await _found(connection, caller, job_id)
     await redo.job(parts, caller, job)
-    return await get_job(job_id, caller, parts)
+    async with parts.queues.pool.acquire() as connection:
+        return accepted(job_shown(await _found(connection, caller, job_id)))
 
 
 @router.delete("/jobs/{job_id}", summary="Cancel a job that waits, forget one that has ended")

@@ -80,13 +80,13 @@ async def clean_queues(body: CleanQueue, _: Writer, parts: Parts) -> Response:
 
 
 @router.get("/queues/{name}", summary="One queue's numbers")
-async def get_queue(name: Queue, _: Reader, parts: Parts) -> Response:
+async def get_queue(_: Reader, name: Queue, parts: Parts) -> Response:
     async with parts.queues.pool.acquire() as connection:
         return answer(await metrics.metrics_of(connection, name))
 
 
 @router.get("/queues/{name}/jobs", summary="A queue's jobs in one state, newest first")
-async def list_jobs(name: Queue, query: Annotated[ListJobs, Query()], _: Reader, parts: Parts) -> Response:
+async def list_jobs(_: Reader, name: Queue, query: Annotated[ListJobs, Query()], parts: Parts) -> Response:
     async with parts.queues.pool.acquire() as connection:
         found = await admin.list_jobs(
             connection, name, query.state, limit=query.limit + 1, before_pk=number_of(query.cursor)
@@ -101,14 +101,14 @@ async def list_jobs(name: Queue, query: Annotated[ListJobs, Query()], _: Reader,
 
 
 @router.post("/queues/{name}/pause", status_code=202, summary="Let none of its jobs start; it accepts and keeps work")
-async def pause_queue(name: Queue, _: Writer, parts: Parts) -> Response:
+async def pause_queue(_: Writer, name: Queue, parts: Parts) -> Response:
     async with parts.queues.transaction() as tx:
         await admin.pause_queue(tx.connection, name)
     return accepted({"name": name.value, "paused": True})
 
 
 @router.post("/queues/{name}/resume", status_code=202, summary="Let its jobs start again")
-async def resume_queue(name: Queue, _: Writer, parts: Parts) -> Response:
+async def resume_queue(_: Writer, name: Queue, parts: Parts) -> Response:
     async with parts.queues.transaction() as tx:
         await admin.resume_queue(tx.connection, name)
         tx.ring(name)
@@ -116,12 +116,12 @@ async def resume_queue(name: Queue, _: Writer, parts: Parts) -> Response:
 
 
 @router.post("/queues/{name}/clean", summary="Delete its jobs that have ended")
-async def clean_queue(name: Queue, body: CleanQueue, _: Writer, parts: Parts) -> Response:
+async def clean_queue(_: Writer, name: Queue, body: CleanQueue, parts: Parts) -> Response:
     return answer({"count": await _clean(parts, name, body)})
 
 
 @router.post("/queues/{name}/retry-failed", status_code=202, summary="Let its dead letters run again")
-async def retry_failed(name: Queue, body: RetryFailed, caller: Writer, parts: Parts) -> Response:
+async def retry_failed(caller: Writer, name: Queue, body: RetryFailed, parts: Parts) -> Response:
     wanted = DeadLetterFilter(job_ids=body.ids, **body.filter.model_dump())
     count = await redo.dead_letters(parts, caller, name, wanted, limit=body.limit, dry_run=body.dry_run)
     return accepted({"count": count, "dry_run": body.dry_run})
@@ -136,7 +136,7 @@ async def clean_up(_: Writer, parts: Parts) -> Response:
     )
 
 
-async def _clean(parts: Parts, name: QueueName, wanted: CleanQueue) -> int:
+async def _clean(parts: Parts, queue: QueueName, wanted: CleanQueue) -> int:
     """Delete in batches, each of its own transaction, until nothing of that age is left."""
     deleted = 0
     while True:

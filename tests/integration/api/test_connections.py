@@ -77,7 +77,7 @@ async def test_a_secret_that_was_brought_is_not_shown(api: httpx.AsyncClient) ->
     ],
 )
 async def test_a_wrong_value_is_named_and_changes_nothing(
-    api: httpx.AsyncClient, ledger: Ledger, body: Any, pointer: str
+    api: httpx.AsyncClient, ledger: Ledger, body: object, pointer: str
 ) -> None:
     before = await ledger.rows()
 

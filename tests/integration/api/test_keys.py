@@ -1,0 +1,204 @@
+"""Who may do what: keys that are missing, wrong, expired, revoked, of another scope or another connection."""
+
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from shared.db.pool import Connection
+from shared.settings import Settings
+from tests.integration.api.conftest import ADMIN_KEY, Ledger, running
+
+
+async def _key(api: httpx.AsyncClient, *scopes: str, **fields: object) -> dict[str, Any]:
+    answer = await api.post("/api-keys", json={"name": "k", "scopes": list(scopes), **fields})
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def _with(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": ""},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Bearer null"},
+        {"Authorization": f"Basic {ADMIN_KEY}"},
+        {"Authorization": ADMIN_KEY},
+        {"Authorization": "Bearer " + "x" * 10_000},
+        {"Authorization": b"Bearer \xff\xfe"},
+        {"X-API-Key": "wrong"},
+        {"X-API-Key": ADMIN_KEY, "Authorization": "Bearer wrong"},
+    ],
+)
+async def test_without_a_right_key_nothing_is_told(settings: Settings, headers: dict[str, str | bytes]) -> None:
+    async with running(settings, key=None) as api:
+        answers = [
+            await api.get("/connections", headers=headers),
+            await api.get(f"/messages/{uuid4()}", headers=headers),
+            await api.get(f"/connections?key={ADMIN_KEY}", headers=headers),
+            await api.post("/connections", headers=headers, json={"label": "a"}),
+        ]
+
+    assert {answer.status_code for answer in answers} == {401}
+    assert {answer.json()["code"] for answer in answers} == {"UNAUTHORIZED"}
+    assert len({answer.json()["detail"] for answer in answers}) == 1
+    assert answers[0].headers["www-authenticate"] == "Bearer"
+
+
+async def test_the_admin_key_comes_in_either_header(settings: Settings) -> None:
+    async with running(settings, key=None) as api:
+        assert (await api.get("/connections", headers={"X-API-Key": ADMIN_KEY})).status_code == 200
+        assert (await api.get("/connections", headers={"authorization": f"bearer {ADMIN_KEY}"})).status_code == 200
+
+
+async def test_a_key_is_shown_once_and_kept_as_a_hash(api: httpx.AsyncClient, database: Connection) -> None:
+    made = await _key(api, "connections:read")
+
+    assert made["key"].startswith("zh_")
+    row = await database.fetchrow("SELECT * FROM api_keys")
+    assert made["key"] not in str(row)
+    assert made["key"] not in (await api.get("/api-keys")).text
+    assert made["key"] not in (await api.get(f"/api-keys/{made['id']}")).text
+    assert (await api.get("/connections", headers=_with(made["key"]))).status_code == 200
+    assert await database.fetchval("SELECT last_used_at FROM api_keys") is not None
+
+
+async def test_a_revoked_key_stops_with_the_next_request(api: httpx.AsyncClient) -> None:
+    made = await _key(api, "connections:read")
+    assert (await api.get("/connections", headers=_with(made["key"]))).status_code == 200
+
+    revoked = await api.delete(f"/api-keys/{made['id']}")
+
+    assert revoked.json()["revoked_at"] is not None
+    assert (await api.get("/connections", headers=_with(made["key"]))).status_code == 401
+    assert (await api.delete(f"/api-keys/{made['id']}")).json()["revoked_at"] == revoked.json()["revoked_at"]
+
+
+async def test_an_expired_key_is_no_key(api: httpx.AsyncClient, database: Connection) -> None:
+    made = await _key(api, "connections:read", expires_at="2999-01-01T00:00:00Z")
+    assert (await api.get("/connections", headers=_with(made["key"]))).status_code == 200
+
+    await database.execute("UPDATE api_keys SET expires_at = now() - interval '1 s'")
+
+    assert (await api.get("/connections", headers=_with(made["key"]))).status_code == 401
+
+
+async def test_a_key_does_what_its_scopes_say(api: httpx.AsyncClient, ledger: Ledger) -> None:
+    made = await _key(api, "connections:read")
+    before = await ledger.rows()
+
+    answer = await api.post("/connections", json={"label": "a"}, headers=_with(made["key"]))
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "FORBIDDEN")
+    assert "connections:write" in answer.json()["detail"]
+    assert await ledger.rows() == before
+
+
+async def test_a_foreign_connection_looks_like_a_missing_one(
+    api: httpx.AsyncClient, connection: dict[str, Any], ledger: Ledger
+) -> None:
+    own = (await api.post("/connections", json={"label": "own"})).json()["connection"]
+    key = _with((await _key(api, "admin", connection_ids=[own["id"]]))["key"])
+    before = await ledger.rows()
+
+    foreign = [
+        await api.request(method, f"/connections/{connection['id']}{call}", headers=key, json=body)
+        for method, call, body in (
+            ("GET", "", None),
+            ("PATCH", "", {"label": "mine"}),
+            ("DELETE", "", None),
+            *(("POST", f"/{call}", None) for call in ("start", "restart", "stop", "logout", "pause", "resume")),
+            ("GET", "/qr", None),
+            ("GET", "/messages", None),
+        )
+    ]
+    missing = await api.get(f"/connections/{uuid4()}", headers=key)
+
+    def body(answer: httpx.Response) -> dict[str, Any]:
+        return {**answer.json(), "request_id": None}
+
+    assert {answer.status_code for answer in foreign} == {404}
+    assert all(body(answer) == body(missing) for answer in foreign)
+    assert await ledger.rows() == before
+    assert [one["id"] for one in (await api.get("/connections", headers=key)).json()["data"]] == [own["id"]]
+    assert (await api.get(f"/jobs/session-init-{connection['id']}", headers=key)).status_code == 404
+    assert (await api.get(f"/jobs/session-init-{own['id']}", headers=key)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/connections", {"label": "a"}),
+        ("GET", "/queues", None),
+        ("POST", "/queues/pause", None),
+        ("GET", "/queues/message:send/jobs", None),
+        ("POST", "/api-keys", {"name": "a", "scopes": ["admin"]}),
+        ("GET", "/api-keys", None),
+    ],
+)
+async def test_a_limited_key_touches_nothing_that_is_everybodys(
+    api: httpx.AsyncClient, connection: dict[str, Any], ledger: Ledger, method: str, path: str, body: object
+) -> None:
+    key = (await _key(api, "admin", connection_ids=[connection["id"]]))["key"]
+    before = await ledger.rows()
+
+    answer = await api.request(method, path, headers=_with(key), json=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "FORBIDDEN")
+    assert await ledger.rows() == before
+
+
+async def test_nobody_makes_a_key_that_may_more_than_their_own(api: httpx.AsyncClient) -> None:
+    key = (await _key(api, "keys:write", "messages:read"))["key"]
+
+    refused = await api.post("/api-keys", json={"name": "a", "scopes": ["admin"]}, headers=_with(key))
+    made = await api.post("/api-keys", json={"name": "a", "scopes": ["messages:read"]}, headers=_with(key))
+
+    assert (refused.status_code, made.status_code) == (403, 201)
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"name": "a", "scopes": []}, "/scopes"),
+        ({"name": "a", "scopes": ["root"]}, "/scopes/0"),
+        ({"name": "", "scopes": ["admin"]}, "/name"),
+        ({"name": "a", "scopes": ["admin"], "connection_ids": []}, "/connection_ids"),
+        ({"name": "a", "scopes": ["admin"], "connection_ids": [str(uuid4())]}, "/connection_ids"),
+        ({"name": "a", "scopes": ["admin"], "expires_at": "tomorrow"}, "/expires_at"),
+        ({"name": "a", "scopes": ["admin"], "expires_at": 1}, "/expires_at"),
+    ],
+)
+async def test_a_wrong_key_request_is_named(api: httpx.AsyncClient, ledger: Ledger, body: object, pointer: str) -> None:
+    answer = await api.post("/api-keys", json=body)
+
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+    assert (await ledger.rows())["api_keys"] == 0
+
+
+async def test_keys_are_listed_page_by_page(api: httpx.AsyncClient) -> None:
+    made = [(await _key(api, "admin"))["id"] for _ in range(3)]
+
+    first = (await api.get("/api-keys?limit=2")).json()
+    second = (await api.get("/api-keys", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+
+    assert [key["id"] for key in first["data"] + second["data"]] == made[::-1]
+
+
+async def test_every_call_but_the_open_ones_wants_a_key(settings: Settings) -> None:
+    open_paths = {"/healthz", "/readyz"}
+    async with running(settings, key=None) as api:
+        document = (await api.get("/openapi.json")).json()
+        for path, calls in document["paths"].items():
+            for method in calls:
+                answer = await api.request(method, path.replace("{", "").replace("}", ""))
+                assert (answer.status_code == 401) is (path not in open_paths), (method, path, answer.status_code)

@@ -1,0 +1,87 @@
+"""Postgres away: a 503 that says so, nothing accepted, and work again when it is back."""
+
+import asyncio
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from shared.db.pool import Connection
+from shared.settings import Settings
+from tests.integration.api.conftest import running
+
+_HOST = re.compile(r"host=([^&]+)")
+
+
+class Relay:
+    """A socket before Postgres's own, so that it can be taken away without stopping the server of all tests."""
+
+    def __init__(self, real: Path, shown: Path) -> None:
+        self._real = real
+        self._shown = shown
+        self._open: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+
+    async def up(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, self._shown)
+
+    async def down(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in list(self._open):
+            writer.transport.abort()
+        await self._server.wait_closed()
+        self._shown.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, to_server = await asyncio.open_unix_connection(self._real)
+        self._open |= {writer, to_server}
+        with suppress(ConnectionError):
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._carry(reader, to_server))
+                both.create_task(self._carry(back, writer))
+        self._open -= {writer, to_server}
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def relayed(database_url: str) -> AsyncIterator[tuple[str, Relay]]:
+    found = _HOST.search(database_url)
+    assert found is not None, database_url
+    real = Path(found[1]) / ".s.PGSQL.5432"
+    with tempfile.TemporaryDirectory(prefix="zhr-") as folder:
+        relay = Relay(real, Path(folder) / real.name)
+        await relay.up()
+        try:
+            yield database_url.replace(found[1], folder), relay
+        finally:
+            await relay.down()
+
+
+async def test_without_postgres_nothing_is_accepted(
+    settings: Settings, database_url: str, database: Connection
+) -> None:
+    async with (
+        relayed(database_url) as (url, relay),
+        running(settings.model_copy(update={"database_url": url})) as api,
+    ):
+        await relay.down()
+        answers = [await api.post("/connections", json={"label": "a"}) for _ in range(3)]
+        ready = await api.get("/readyz")
+        alive = await api.get("/healthz")
+        await relay.up()
+        back = await api.get("/connections")
+
+    assert {(answer.status_code, answer.json()["code"], answer.json()["retryable"]) for answer in answers} == {
+        (503, "UNAVAILABLE", True)
+    }
+    assert (ready.status_code, alive.status_code) == (503, 200)
+    assert (back.status_code, back.json()["data"]) == (200, [])
+    assert await database.fetchval("SELECT count(*) FROM connections") == 0

@@ -1,0 +1,146 @@
+"""Queues and jobs over HTTP: numbers, the emergency stop, dead letters, taking jobs out."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.db.pool import Connection
+from tests.integration.api.conftest import Ledger
+
+QUEUES = {
+    *("session:init", "session:close", "message:receive", "message:send", "message:status", "webhook:delivery"),
+    "maintenance:cleanup",
+}
+
+
+async def _kill(database: Connection, job_id: str, *, code: str = "BOOM") -> None:
+    """Make a job a dead letter."""
+    await database.execute(
+        "UPDATE jobs SET state = 'failed', dedupe = NULL, finished_at = now(), error = $2 WHERE job_key = $1",
+        job_id,
+        {"code": code},
+    )
+    await database.execute("UPDATE job_groups SET pending = pending - 1 WHERE pending > 0")
+
+
+async def test_every_queue_tells_its_numbers(api: httpx.AsyncClient, connection: dict[str, Any]) -> None:
+    listed = {one["name"]: one for one in (await api.get("/queues")).json()["data"]}
+
+    assert listed.keys() == QUEUES
+    init = (await api.get("/queues/session%3Ainit")).json()
+    assert (init["waiting"], init["total"], init["paused"], init["dlq"]) == (1, 1, False, 0)
+
+
+async def test_a_paused_queue_accepts_and_keeps_work(api: httpx.AsyncClient, database: Connection) -> None:
+    assert (await api.post("/queues/session:init/pause")).status_code == 202
+
+    assert (await api.post("/connections", json={"label": "a"})).status_code == 202
+    assert (await api.get("/queues/session:init")).json()["paused"] is True
+    await api.post("/queues/session:init/resume")
+    assert (await api.get("/queues/session:init")).json()["paused"] is False
+
+
+async def test_the_emergency_stop_pauses_all(api: httpx.AsyncClient) -> None:
+    await api.post("/queues/pause")
+    assert all(one["paused"] for one in (await api.get("/queues")).json()["data"])
+    await api.post("/queues/resume")
+    assert not any(one["paused"] for one in (await api.get("/queues")).json()["data"])
+
+
+async def test_jobs_are_listed_page_by_page(api: httpx.AsyncClient) -> None:
+    for n in range(3):
+        await api.post("/connections", json={"label": f"c{n}"})
+
+    first = (await api.get("/queues/session:init/jobs?limit=2")).json()
+    second = (await api.get("/queues/session:init/jobs", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+
+    assert [len(first["data"]), len(second["data"]), second["next_cursor"]] == [2, 1, None]
+    assert first["data"][0]["data"]["label"] == "c2"
+    assert (await api.get("/queues/session:init/jobs?state=failed")).json()["data"] == []
+
+
+async def test_a_job_shows_the_contract_s_fields(api: httpx.AsyncClient, connection: dict[str, Any]) -> None:
+    job = (await api.get(f"/jobs/session-init-{connection['id']}")).json()
+
+    assert job.keys() == {
+        *("id", "name", "queue", "state", "priority", "attempts", "max_attempts", "run_at", "data", "result"),
+        *("error", "progress", "group", "created_at", "finished_at"),
+    }
+    assert (job["state"], job["attempts"], job["max_attempts"], job["priority"]) == ("waiting", 0, 4, 10)
+
+
+async def test_a_dead_letter_runs_again(
+    api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
+) -> None:
+    job_id = f"session-init-{connection['id']}"
+    assert (await api.post(f"/jobs/{job_id}/retry")).json()["code"] == "INVALID_STATE"
+    await _kill(database, job_id)
+
+    answer = await api.post(f"/jobs/{job_id}/retry")
+
+    assert (answer.status_code, answer.json()["state"]) == (202, "waiting")
+
+
+async def test_dead_letters_run_again_by_filter(api: httpx.AsyncClient, database: Connection) -> None:
+    made = [(await api.post("/connections", json={"label": "a"})).json()["connection"]["id"] for _ in range(3)]
+    for n, one in enumerate(made):
+        await _kill(database, f"session-init-{one}", code=f"E{n}")
+    path = "/queues/session:init/retry-failed"
+
+    assert (await api.post(path, json={"dry_run": True})).json()["count"] == 3
+    assert (await api.post(path, json={"filter": {"error_code": "E1"}})).json()["count"] == 1
+    assert (await api.post(path, json={"filter": {"connection_id": made[0]}})).json()["count"] == 1
+    assert (await api.post(path, json={"ids": [f"session-init-{made[0]}"]})).json()["count"] == 0
+    assert (await api.post(path, json={})).json()["count"] == 1
+    assert (await api.get("/queues/session:init")).json()["dlq"] == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"filter": {"error": "x"}}, {"ids": []}, {"limit": 0}, {"dry_run": "yes"}, {"filter": {"created_after": 5}}],
+)
+async def test_a_wrong_filter_is_refused(api: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    assert (await api.post("/queues/session:init/retry-failed", json=body)).status_code == 422
+
+
+async def test_a_waiting_job_is_cancelled_and_an_ended_one_forgotten(
+    api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
+) -> None:
+    path = f"/jobs/session-init-{connection['id']}"
+
+    assert (await api.delete(path)).status_code == 202
+    assert (await api.get(path)).json()["state"] == "cancelled"
+    assert (await api.delete(path)).status_code == 202
+    assert (await api.get(path)).status_code == 404
+
+
+async def test_a_running_job_is_left_alone(
+    api: httpx.AsyncClient, connection: dict[str, Any], database: Connection, ledger: Ledger
+) -> None:
+    await database.execute("UPDATE jobs SET state = 'active', lease_until = now() + interval '1 m', fence = 1")
+    before = await ledger.rows()
+
+    answer = await api.delete(f"/jobs/session-init-{connection['id']}")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "INVALID_STATE")
+    assert await ledger.rows() == before
+
+
+async def test_cleaning_takes_only_what_ended_long_ago(
+    api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
+) -> None:
+    await _kill(database, f"session-init-{connection['id']}")
+    body = {"state": "failed", "older_than_seconds": 3600}
+
+    assert (await api.post("/queues/session:init/clean", json=body)).json()["count"] == 0
+    await database.execute("UPDATE jobs SET finished_at = now() - interval '2 hours'")
+    assert (await api.post("/queues/clean", json=body)).json()["count"] == 1
+    assert (await api.post("/queues/clean", json={"state": "waiting"})).status_code == 422
+
+
+async def test_a_cleanup_is_one_job_a_minute(api: httpx.AsyncClient) -> None:
+    first, second = (await api.post("/maintenance/cleanup")).json(), (await api.post("/maintenance/cleanup")).json()
+
+    assert first["job"]["id"].startswith("cleanup-")
+    assert second["deduplicated"] or second["job"]["id"] != first["job"]["id"]
