@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
+import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -12,6 +13,8 @@ from starlette.exceptions import HTTPException
 from shared.db.pool import AWAY, COLLISION
 from shared.domain.errors import Conflict, HostUnreachable, InvalidInput, NotFound, Unavailable, ZapHubError
 from shared.domain.message import MessageType
+
+_log = structlog.get_logger()
 
 _TYPE_BASE: Final = "urn:zaphub:error:"
 _MAX_ERRORS: Final = 50
@@ -123,6 +126,9 @@ def install(app: FastAPI) -> None:
         problem = to_problem(error)
         if problem is None:
             raise error
+        if problem.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            cause = error.__cause__ or error
+            _log.warning("http_request_unavailable", request_id=request.state.request_id, error=type(cause).__name__)
         return problem.response(request.state.request_id)
 
     for kind in (HTTPException, RequestValidationError, ZapHubError, *AWAY, *COLLISION):

@@ -265,7 +265,7 @@ async def test_a_deleted_connection_is_gone_and_gives_its_external_id_back(
     assert (await api.get(path)).status_code == 404
     assert (await api.post(f"{path}/start")).status_code == 404
     assert (await api.get("/connections")).json()["data"] == []
-    states = dict(await database.fetch("SELECT name, state FROM jobs"))
+    states = {row["name"]: row["state"] for row in await database.fetch("SELECT name, state FROM jobs")}
     assert states == {"init-session": "cancelled", "close-session": "waiting"}
     assert (await api.post("/connections", json={"label": "b", "external_id": "x"})).status_code == 202
     await database.execute(

@@ -34,12 +34,14 @@ def _with(key: str) -> dict[str, str]:
         {"Authorization": f"Basic {ADMIN_KEY}"},
         {"Authorization": ADMIN_KEY},
         {"Authorization": "Bearer " + "x" * 10_000},
-        {"Authorization": b"Bearer \xff\xfe"},
+        [(b"Authorization", b"Bearer \xff\xfe")],
         {"X-API-Key": "wrong"},
         {"X-API-Key": ADMIN_KEY, "Authorization": "Bearer wrong"},
     ],
 )
-async def test_without_a_right_key_nothing_is_told(settings: Settings, headers: dict[str, str | bytes]) -> None:
+async def test_without_a_right_key_nothing_is_told(
+    settings: Settings, headers: dict[str, str] | list[tuple[bytes, bytes]]
+) -> None:
     async with running(settings, key=None) as api:
         answers = [
             await api.get("/connections", headers=headers),
