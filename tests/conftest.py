@@ -3,6 +3,9 @@
 The servers start when the first test asks for them and are gone at the end of the run.
 """
 
+# ruff: noqa: PLC0415 - a run of unit tests does not load what only the servers need
+# ruff: noqa: TID251 - the environment is what is being cleaned here
+
 import asyncio
 import os
 import shutil
@@ -91,9 +94,7 @@ def database_url(
 
 
 @pytest.fixture
-def empty_database_url(
-    postgres_server: "EmbeddedPostgres", _create_database: Callable[[str], str]
-) -> Iterator[str]:
+def empty_database_url(postgres_server: "EmbeddedPostgres", _create_database: Callable[[str], str]) -> Iterator[str]:
     """The URL of a fresh database without any table, for tests of the migrations themselves."""
     name = _create_database("template1")
     yield postgres_server.url(name)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from shared.domain.errors import Misconfigured
+
 OLDEST_POSTGRES = 15
 
 
-class ProgramMissing(Exception):
+class ProgramMissing(Misconfigured):
     """A program that the embedded servers need is not on this machine; the text says how to get it."""
 
 
@@ -70,7 +72,9 @@ def find_valkey() -> Path:
 def postgres_major(folder: Path) -> int:
     """Return the major version of the `postgres` in `folder`; 0 when it does not run."""
     try:
-        said = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, timeout=20, check=True)
+        said = subprocess.run(
+            [folder / "postgres", "--version"], capture_output=True, text=True, timeout=20, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return 0
     found = re.search(r"\) (\d+)", said.stdout)

@@ -8,13 +8,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.domain.errors import Misconfigured
+
 _STOP_S = 20
 _POLL_S = 0.02
 # The lock file's lines are fixed by Postgres: the pid is the first, the status the eighth.
 _PID_LINE, _STATUS_LINE = 0, 7
 
 
-class OrphanStays(Exception):
+class OrphanStays(Misconfigured):
     """A server of ours still serves the data folder and does not stop; the text names its pid."""
 
 
@@ -65,7 +67,8 @@ def _serves(pid: int, cluster: Path) -> bool:
         return working_folder.resolve(strict=True) == cluster.resolve()
     except OSError:
         pass
-    if Path("/proc/self").exists() or shutil.which("ps") is None:
+    ps = shutil.which("ps")
+    if Path("/proc/self").exists() or ps is None:
         return False
-    said = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    said = subprocess.run([ps, "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return "postgres" in said.stdout and str(cluster) in said.stdout

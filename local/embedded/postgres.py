@@ -12,6 +12,7 @@ from local.child_process import Identity, child_command
 from local.embedded import orphan
 from local.embedded.binaries import PostgresPrograms, find_postgres
 from local.embedded.unprivileged import Placement, place
+from shared.domain.errors import Misconfigured
 
 # The Go store of the session hosts opens connections of its own and keeps them; the rest is our pools.
 MAX_CONNECTIONS = 300
@@ -20,7 +21,7 @@ _SETUP_TIMEOUT_S = 120
 _FIRST_WITH_SYNCFS = 17
 
 
-class DataFolderUnusable(Exception):
+class DataFolderUnusable(Misconfigured):
     """The data folder cannot be served as it is; the text says what to do about it."""
 
 
@@ -100,8 +101,8 @@ def _refuse_other_major(cluster: Path, programs: PostgresPrograms) -> None:
         return
     if found != str(programs.major):
         msg = (
-            f"{cluster} was made by Postgres {found}, and this ZapHub runs Postgres {programs.major}. To keep the data, "
-            f"serve the folder with a Postgres {found} of your own and set ZAPHUB_DATABASE_URL to it. "
+            f"{cluster} was made by Postgres {found}, and this ZapHub runs Postgres {programs.major}. "
+            f"To keep the data, serve it with a Postgres {found} of your own and set ZAPHUB_DATABASE_URL to that. "
             f"To begin afresh, move it away: mv {cluster} {cluster}.{found}"
         )
         raise DataFolderUnusable(msg)

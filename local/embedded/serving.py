@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from shared.domain.errors import Unavailable
+
 _POLL_S = 0.01
 
 
-class ServerFailed(Exception):
+class ServerFailed(Unavailable):
     """An embedded server did not start; the text carries the end of its log."""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from local.child_process import SAME, Identity, child_command
 from local.embedded.binaries import PostgresPrograms
+from shared.domain.errors import Misconfigured
 
 _ACCOUNTS = ("postgres", "nobody")
 _PROBE_TIMEOUT_S = 20
@@ -18,7 +19,7 @@ _REACHABLE_CACHE = Path("/var/cache/zaphub")
 _REACHABLE_DATA = Path("/var/lib/zaphub")
 
 
-class NoUnprivilegedAccount(Exception):
+class NoUnprivilegedAccount(Misconfigured):
     """We are root, and no account was found that can run Postgres; the text says what to do."""
 
 

@@ -1,0 +1,144 @@
+"""The data folder: what is where in it, who may use it now, and the secrets that are made for it."""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.domain.errors import Misconfigured
+
+# Made when unset, and kept: a lost secret_key makes every stored secret unreadable.
+_MADE = ("admin_key", "secret_key", "host_token")
+_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class DataDir:
+    """The paths of one data folder; nothing is made by naming them."""
+
+    root: Path
+
+    @property
+    def postgres(self) -> Path:
+        """The embedded Postgres's files."""
+        return self.root / "postgres"
+
+    @property
+    def valkey(self) -> Path:
+        """The embedded Valkey's files."""
+        return self.root / "valkey"
+
+    @property
+    def fake_whatsapp(self) -> Path:
+        """What the fake WhatsApp server accepted."""
+        return self.root / "fake-whatsapp"
+
+    @property
+    def logs(self) -> Path:
+        """One log file a part."""
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        """Where running parts announce themselves."""
+        return self.root / "run"
+
+    @property
+    def ready_file(self) -> Path:
+        """What `up` says about itself while it runs, for the commands that join it."""
+        return self.root / "up.json"
+
+    @property
+    def secrets_file(self) -> Path:
+        """The keys that were made for this folder."""
+        return self.root / "secrets.json"
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.root / "lock"
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Make the folder and hold it, so that no second `up` serves the same files.
+
+        Raises Misconfigured when another process holds it. The claim ends with the process, however that ends.
+        """
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._lock_file.open("a+", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                msg = (
+                    f"ZapHub already runs on {self.root} (process {lock.read().strip() or 'unknown'}). "
+                    "Stop that one, or choose another folder with --data-dir."
+                )
+                raise Misconfigured(msg) from None
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n")
+            lock.flush()
+            yield
+
+    def is_claimed(self) -> bool:
+        """Whether an `up` runs on this folder now."""
+        try:
+            with self._lock_file.open(encoding="utf-8") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def secrets(self) -> dict[str, str]:
+        """Return this folder's `admin_key`, `secret_key` and `host_token`, made at the first call.
+
+        They are kept in a file that only its owner can read. Call it holding the claim.
+        """
+        path = self.secrets_file
+        kept: dict[str, str] = json.loads(path.read_bytes()) if path.exists() else {}
+        missing = [name for name in _MADE if name not in kept]
+        if missing:
+            kept |= {name: secrets.token_urlsafe(_SECRET_BYTES) for name in missing}
+            replace_file(path, json.dumps(kept, indent=2) + "\n")
+        return kept
+
+    @contextmanager
+    def sockets(self) -> Iterator[Path]:
+        """Make a folder for unix sockets, with a path short enough for them, for the length of the block.
+
+        Call it holding the claim: what a killed holder left behind is removed.
+        """
+        note = self.root / "sockets"
+        if note.exists():
+            left = Path(note.read_text(encoding="utf-8").strip())
+            if left.name.startswith("zh-"):
+                shutil.rmtree(left, ignore_errors=True)
+        # Made by mkdtemp, so it is ours, new and closed to others, whoever else writes to the temporary folder.
+        folder = Path(tempfile.mkdtemp(prefix="zh-"))
+        replace_file(note, f"{folder}\n")
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            note.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Replace a file in one step; only its owner may read it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,70 @@
+"""One part alone, and `./zh migrate`: on the configured servers, or on those of a running `./zh up`."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from local import part
+from local.data_dir import DataDir
+from local.environment import for_children, is_set, local_settings, settings_with
+from shared.domain.errors import Misconfigured
+
+
+def run_part(name: str, arguments: list[str], *, data_dir: Path | None) -> int:
+    """Become the part; never returns. Raises Misconfigured when no database is configured or running."""
+    environment = joined_environment(data_dir)
+    settings = local_settings()
+    commands = {
+        "api": part.api_command(host=settings.host, port=settings.port),
+        "worker": part.worker_command(),
+        "scheduler": part.scheduler_command(),
+        "session-host": part.session_host_command(),
+    }
+    command = [*commands[name], *arguments]
+    os.execve(command[0], command, environment)  # noqa: S606 - our own programs
+
+
+def migrate(*, data_dir: Path | None) -> int:
+    """Apply the migrations that are missing and name them."""
+    from shared.db.migrate import migrate as apply  # noqa: PLC0415 - loads asyncpg
+
+    applied = asyncio.run(apply(joined_environment(data_dir)["ZAPHUB_DATABASE_URL"]))
+    sys.stdout.write("".join(f"applied {name}\n" for name in applied) or "nothing to apply\n")
+    return 0
+
+
+def joined_environment(data_dir: Path | None) -> dict[str, str]:
+    """Return the environment for a part: ours, with the servers and secrets of a running `up` where nothing is set.
+
+    Raises Misconfigured when there is no database either way.
+    """
+    if is_set("database_url"):
+        settings = settings_with({})
+        return for_children({"database_url": settings.database_url})
+    folder = found_data_dir(data_dir)
+    if not folder.is_claimed() or not folder.ready_file.exists():
+        msg = (
+            f"No database: ZAPHUB_DATABASE_URL is not set, and no ./zh up runs on {folder.root}. "
+            "Start ./zh up in another terminal, or set ZAPHUB_DATABASE_URL, ZAPHUB_REDIS_URL and ZAPHUB_SECRET_KEY."
+        )
+        raise Misconfigured(msg)
+    running: dict[str, Any] = json.loads(folder.ready_file.read_bytes())
+    fallbacks = {
+        **folder.secrets(),
+        "database_url": running["database_url"],
+        "redis_url": running["redis_url"],
+        "data_dir": str(folder.root),
+    }
+    if running["fake_whatsapp_url"] is not None:
+        fallbacks["fake_whatsapp_url"] = running["fake_whatsapp_url"]
+    return for_children({name: value for name, value in fallbacks.items() if not is_set(name)})
+
+
+def found_data_dir(asked: Path | None) -> DataDir:
+    """Return the data folder asked for, else the one in the settings, else `.zaphub` in the checkout."""
+    if asked is not None:
+        return DataDir(asked.resolve())
+    return DataDir(local_settings().data_dir.resolve())
