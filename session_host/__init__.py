@@ -1,0 +1,1 @@
+"""Holds the WhatsApp sockets: a supervisor and its children, the only home of neonize."""

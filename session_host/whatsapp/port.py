@@ -1,0 +1,239 @@
+"""What a session asks of a WhatsApp client, and what the client tells it: the port, with its values.
+
+A client object is one attempt: it starts once and stops once. A session that reconnects makes a new one.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from shared.domain.ids import ConnectionId, WireId
+from shared.hosts.protocol import Ambiguous, NotConnected, Quoted, Refused, Sent
+
+# ---- what the client tells its session, on the loop and in order
+
+
+@dataclass(frozen=True, slots=True)
+class QrShown:
+    """A code to scan. The first of a set lives 60 s, the next five 20 s each."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class QrEnded:
+    """No code of the set was scanned, or WhatsApp ended the pairing: `outcome` is the library's word."""
+
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The phone linked this device; the client logs in with it by itself (after stream error 515)."""
+
+    device_jid: str
+    push_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairFailed:
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Who the device is, as far as the library's store knows."""
+
+    device_jid: str
+    lid: str | None
+    push_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """Logged in: messages flow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The socket is gone; the client tries again by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAliveLost:
+    """`misses` pings in a row were not answered."""
+
+    misses: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAliveRestored:
+    """Pings are answered again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOut:
+    """The phone removed the device, or WhatsApp did; its keys are gone."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Another process logged in with the same device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Banned:
+    """For a while: `expires_in_s`, 0 when WhatsApp does not say."""
+
+    code: str
+    expires_in_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """WhatsApp refuses this version of the library."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectFailed:
+    """WhatsApp refused the login for another reason; the library may try again or end."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The library delivers no more events for this client, whatever its socket says: stop it, make a new one.
+
+    An event that the library cannot encode ends its pump while the socket stays up and swallows messages.
+    """
+
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFailed:
+    """An inbound message could not be written down: the socket must close, so that WhatsApp keeps the rest."""
+
+    error: str
+
+
+ClientEvent = (
+    QrShown
+    | QrEnded
+    | Paired
+    | PairFailed
+    | Profile
+    | Connected
+    | Disconnected
+    | KeepAliveLost
+    | KeepAliveRestored
+    | LoggedOut
+    | Replaced
+    | Banned
+    | Outdated
+    | ConnectFailed
+    | Ended
+    | JournalFailed
+)
+
+
+# ---- what comes in from the wire, in the library's own thread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inbound:
+    """A message of a contact, or one that the phone itself sent. JIDs have no device part."""
+
+    wire_id: WireId
+    chat: str
+    chat_alias: str | None
+    sender: str
+    participant: str | None
+    push_name: str | None
+    from_me: bool
+    type: str
+    content: Mapping[str, Any]
+    timestamp_ms: int
+    backfilled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """`status` is delivered, read or played. No chat: receipts name a `@lid` where the send named a number."""
+
+    wire_ids: tuple[WireId, ...]
+    status: str
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undecryptable:
+    """A message that could not be decrypted; the library has asked its sender to send it again."""
+
+    wire_id: WireId
+    chat: str
+    timestamp_ms: int
+
+
+WireRecord = Inbound | Receipt | Undecryptable
+
+
+# ---- what the session asks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """One message as the client sends it. `secret` finds its wire id in the device store again."""
+
+    to: str
+    type: str
+    payload: Mapping[str, Any]
+    secret: bytes = field(repr=False)
+    reply_to: Quoted | None = None
+    mentions: tuple[str, ...] = ()
+
+
+class DeviceMissing(Exception):
+    """The store has no keys for the device: it was logged out. Opening it would end the process."""
+
+
+class WhatsAppClient(Protocol):
+    """One attempt to be connected. Nothing but `start` raises for a client that is not connected."""
+
+    async def start(self) -> None:
+        """Begin to connect; what happens is told as events. Raises DeviceMissing; Unavailable without its store."""
+
+    async def stop(self, *, deadline_s: float) -> bool:
+        """Close the socket and end the client; False when the library still holds on to it at the deadline."""
+
+    async def logout(self) -> bool:
+        """Unlink at the phone; False when WhatsApp did not confirm it."""
+
+    async def pair_code(self, phone: str) -> str | Refused | NotConnected:
+        """A code to type on the phone, while a QR code is shown."""
+
+    async def send(self, message: Outgoing) -> Sent | Refused | Ambiguous | NotConnected:
+        """Send one message and wait for WhatsApp's answer, up to the library's own 75 s."""
+
+    async def are_on_whatsapp(self, phones: tuple[str, ...]) -> Mapping[str, bool] | Refused | NotConnected:
+        """Which of these numbers (digits) are on WhatsApp."""
+
+
+Emit = Callable[[ClientEvent], None]  # called on the loop
+Record = Callable[[WireRecord], None]  # called in the library's thread; returns once it is on disk, or raises OSError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSpec:
+    """Which device to connect, None to pair a new one, and where to tell what happens."""
+
+    connection_id: ConnectionId
+    device_jid: str | None
+    emit: Emit = field(repr=False)
+    record: Record = field(repr=False)
+
+
+ClientFactory = Callable[[ClientSpec], WhatsAppClient]

@@ -1,0 +1,48 @@
+-- Sessions are leased: who holds one, until when, and in which epoch. Only the database's clock decides.
+
+-- name: claim
+-- $1 connection, $2 host, $3 lease in seconds. No row: deleted, not wanted, or another host holds it.
+-- The same host gets a new epoch too: what it was asked under the old one is refused from then on.
+UPDATE connections c
+   SET host_id = $2, lease_epoch = c.lease_epoch + 1, lease_until = now() + make_interval(secs => $3)
+ WHERE c.id = $1
+   AND c.deleted_at IS NULL
+   AND c.desired = 'online'
+   AND (c.lease_until IS NULL OR c.lease_until <= now() OR c.host_id = $2)
+RETURNING c.id, c.status, c.lease_epoch, c.device_jid, c.pairing_method, c.pairing_phone, c.phone;
+
+-- name: adoptable
+-- $1 statuses that hosts work on, $2 limit. Sessions that had a host and have none now, the longest without first.
+-- One that never had a host waits for its session:init job, which a user may have paused.
+SELECT c.id
+  FROM connections c
+ WHERE c.desired = 'online'
+   AND c.deleted_at IS NULL
+   AND c.lease_epoch > 0
+   AND (c.lease_until IS NULL OR c.lease_until <= now())
+   AND c.status = ANY($1::text[])
+ ORDER BY c.lease_until NULLS FIRST
+ LIMIT $2;
+
+-- name: renew
+-- $1 host, $2 lease in seconds. All its leases at once, in one order for everybody; what is missing is lost.
+WITH mine AS (SELECT id FROM connections WHERE host_id = $1 ORDER BY id FOR UPDATE)
+UPDATE connections c SET lease_until = now() + make_interval(secs => $2) FROM mine WHERE c.id = mine.id
+RETURNING c.id, c.lease_epoch, c.desired, c.deleted_at IS NOT NULL AS is_deleted;
+
+-- name: release
+-- $1 connection, $2 epoch. The epoch stays: it only ever grows.
+UPDATE connections SET host_id = NULL, lease_until = NULL WHERE id = $1 AND lease_epoch = $2 RETURNING id;
+
+-- name: lapsed
+-- $1 limit. Leases whose host went silent; whoever is at one already, skips it.
+SELECT c.id, c.lease_epoch, c.status FROM connections c
+ WHERE c.lease_until <= now()
+ ORDER BY c.lease_until
+ LIMIT $1
+   FOR UPDATE SKIP LOCKED;
+
+-- name: free
+-- $1 connection, locked by the caller.
+UPDATE connections SET host_id = NULL, lease_until = NULL WHERE id = $1;
+

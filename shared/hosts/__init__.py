@@ -1,0 +1,1 @@
+"""How the API and the functions reach the host that owns a session."""

@@ -1,0 +1,137 @@
+"""`HostClient`: asks the host that holds a session to do something, and finds a host for a session that has none."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from shared.db import hosts
+from shared.db.hosts import Owner
+from shared.db.pool import Pool
+from shared.domain.errors import HostUnreachable, Misconfigured
+from shared.domain.ids import ConnectionId
+from shared.hosts import protocol
+from shared.hosts.protocol import (
+    CheckAnswer,
+    EndAnswer,
+    LookupAnswer,
+    OpenAnswer,
+    PairCodeAnswer,
+    SendAnswer,
+    StateAnswer,
+    Taken,
+)
+from shared.settings import Settings
+
+A = TypeVar("A")
+
+_CONNECT_S: Final = 2.0
+# A command that only changes the host's own state, or asks its store.
+_QUICK_S: Final = 10.0
+# Closing waits for the library, logging out for WhatsApp too.
+_END_S: Final = 30.0
+
+
+class HostNotReached(HostUnreachable):
+    """The command never arrived: nothing of it happened, or will."""
+
+
+class HostClient:
+    """Safe to share between tasks. Every call raises HostUnreachable when the host does not answer in time.
+
+    What was asked may or may not have happened then: commands are safe to repeat, a send after a lookup.
+    """
+
+    def __init__(self, pool: Pool, http: httpx.AsyncClient, *, send_timeout_s: float) -> None:
+        self._pool = pool
+        self._http = http
+        self._send_timeout_s = send_timeout_s
+
+    async def owner(self, connection_id: ConnectionId) -> Owner | None:
+        """Who holds the session now; None while nobody does."""
+        return await hosts.owner(self._pool, connection_id)
+
+    async def open(self, connection_id: ConnectionId, *, restart: bool = False) -> OpenAnswer:
+        """Have a host take the session: its owner when it has one, else the least loaded one.
+
+        Raises HostUnreachable when no host is alive, none has room, or the one asked does not answer.
+        """
+        command = protocol.Open(connection_id=connection_id, restart=restart)
+        owner = await self.owner(connection_id)
+        addresses = [owner.address] if owner else [host.address for host in await hosts.live(self._pool)]
+        trouble = "no session host is alive or has room; start one with `./zh session-host`."
+        for address in addresses:
+            try:
+                answer = await self._ask(address, "open", command, protocol.OPEN_ANSWER, timeout_s=_QUICK_S)
+            except HostUnreachable as error:
+                trouble = error.detail
+                continue
+            if isinstance(answer, Taken | protocol.NoSession):
+                return answer
+        raise HostUnreachable(trouble)
+
+    async def send(self, owner: Owner, command: protocol.Send) -> SendAnswer:
+        """One try of one message. After HostUnreachable or Ambiguous it may have left: `lookup` says."""
+        return await self._ask(owner.address, "send", command, protocol.SEND_ANSWER, timeout_s=self._send_timeout_s)
+
+    async def lookup(self, owner: Owner, command: protocol.Lookup) -> LookupAnswer:
+        """What became of a try. NeverLeft also sees to it that the try cannot leave later."""
+        return await self._ask(owner.address, "lookup", command, protocol.LOOKUP_ANSWER, timeout_s=_QUICK_S)
+
+    async def close(self, owner: Owner, command: protocol.Close) -> EndAnswer:
+        """Close the socket; the phone stays linked."""
+        return await self._ask(owner.address, "close", command, protocol.END_ANSWER, timeout_s=_END_S)
+
+    async def logout(self, owner: Owner, command: protocol.Logout) -> EndAnswer:
+        """Unlink at the phone."""
+        return await self._ask(owner.address, "logout", command, protocol.END_ANSWER, timeout_s=_END_S)
+
+    async def pair_code(self, owner: Owner, command: protocol.PairCode) -> PairCodeAnswer:
+        """A code to type on the phone; also stored on the connection, with its event."""
+        return await self._ask(owner.address, "pair-code", command, protocol.PAIR_CODE_ANSWER, timeout_s=_END_S)
+
+    async def check(self, owner: Owner, command: protocol.Check) -> CheckAnswer:
+        """Which numbers are on WhatsApp."""
+        return await self._ask(owner.address, "check", command, protocol.CHECK_ANSWER, timeout_s=_END_S)
+
+    async def state(self, owner: Owner, command: protocol.State) -> StateAnswer:
+        """What the host itself knows."""
+        return await self._ask(owner.address, "state", command, protocol.STATE_ANSWER, timeout_s=_QUICK_S)
+
+    async def _ask(self, address: str, command: str, body: BaseModel, answer: TypeAdapter[A], *, timeout_s: float) -> A:
+        try:
+            response = await self._http.post(
+                f"{address}{protocol.COMMANDS}/{command}",
+                content=body.model_dump_json(),
+                headers={"Content-Type": "application/json"},
+                timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise HostNotReached(f"the session host cannot be reached for `{command}`.") from error
+        except httpx.HTTPError as error:
+            raise HostUnreachable(f"the session host did not answer `{command}` ({type(error).__name__}).") from error
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            raise Misconfigured("the session host refused ZAPHUB_HOST_TOKEN: it must be the same everywhere.")
+        try:
+            response.raise_for_status()
+            return answer.validate_json(response.content)
+        except (httpx.HTTPStatusError, ValidationError) as error:
+            raise HostUnreachable(
+                f"the session host answered `{command}` with {response.status_code}, which says nothing."
+            ) from error
+
+
+@asynccontextmanager
+async def open_host_client(settings: Settings, pool: Pool) -> AsyncIterator[HostClient]:
+    """A client for one process's life. Raises Misconfigured without ZAPHUB_HOST_TOKEN."""
+    if settings.host_token is None:
+        raise Misconfigured("ZAPHUB_HOST_TOKEN is not set: workers and API show it to session hosts.")
+    # Never through a proxy of the environment: hosts are neighbours, and the token is theirs alone.
+    async with httpx.AsyncClient(
+        headers={"Authorization": f"Bearer {settings.host_token.get_secret_value()}"},
+        trust_env=False,
+        limits=httpx.Limits(max_connections=200, max_keepalive_connections=50),
+    ) as http:
+        yield HostClient(pool, http, send_timeout_s=settings.send_timeout_s)

@@ -1,0 +1,264 @@
+"""What is said to a session host and what it answers: the border, parsed on both sides.
+
+A command about a session names the lease's `epoch`; a host that has another answers NotOwner, untouched.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, TypeAdapter
+
+# Where the commands live under a host's address; each is a POST with a JSON body.
+COMMANDS = "/v1"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ---- commands
+
+
+class Open(_Strict):
+    """Take the session, or keep it; `restart` closes a socket that is open first."""
+
+    connection_id: UUID
+    restart: bool = False
+
+
+class Close(_Strict):
+    """Close the socket, stay linked; status `closed`."""
+
+    connection_id: UUID
+    epoch: int
+
+
+class Logout(_Strict):
+    """Unlink at the phone; status `logged_out`, or `closed` when the connection is deleted."""
+
+    connection_id: UUID
+    epoch: int
+    is_deleted: bool = False
+
+
+class PairCode(_Strict):
+    """Ask WhatsApp for a code that is typed on the phone; only while a QR code is shown."""
+
+    connection_id: UUID
+    epoch: int
+    phone: str = Field(pattern=r"^\d{5,20}$")
+
+
+class Quoted(_Strict):
+    """The message that is replied to, by its wire id and its writer's JID."""
+
+    wire_id: str
+    sender_jid: str
+    text: str = ""
+
+
+class Try(_Strict):
+    """One try of one message. `secret` is the 32 bytes by which the device store finds the try's wire id again."""
+
+    connection_id: UUID
+    message_id: UUID
+    send_no: int = Field(ge=1)
+    secret: Base64Bytes = Field(min_length=32, max_length=32)
+
+
+class Send(Try):
+    """`to` is a canonical JID: `5511…@s.whatsapp.net`, or a group's."""
+
+    epoch: int
+    to: str
+    type: str
+    payload: dict[str, Any]
+    reply_to: Quoted | None = None
+    mentions: list[str] = []
+
+
+class Lookup(Try):
+    """What became of a try: with the host, epoch and device that were committed before it."""
+
+    send_host: str
+    send_epoch: int
+    send_device: str
+
+
+class Check(_Strict):
+    """Which of these numbers (digits with country code) are on WhatsApp."""
+
+    connection_id: UUID
+    epoch: int
+    phones: list[str] = Field(min_length=1, max_length=100)
+
+
+class State(_Strict):
+    connection_id: UUID
+
+
+# ---- answers to a send
+
+
+class _Answer(BaseModel):
+    # Old and new code talk to each other during an update, so an answer's unknown fields are skipped.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Sent(_Answer):
+    """WhatsApp has it, under this wire id."""
+
+    kind: Literal["sent"] = "sent"
+    wire_id: str
+    at: datetime
+
+
+class Refused(_Answer):
+    """It was definitely not sent. `permanent`: the same message is refused again."""
+
+    kind: Literal["refused"] = "refused"
+    code: str
+    detail: str
+    permanent: bool = False
+    retry_after_s: float | None = None
+
+
+class Ambiguous(_Answer):
+    """It may or may not have been sent: look it up before anything else."""
+
+    kind: Literal["ambiguous"] = "ambiguous"
+    detail: str
+
+
+class Busy(_Answer):
+    """The session is sending another message; this one was not touched."""
+
+    kind: Literal["busy"] = "busy"
+
+
+class NotOwner(_Answer):
+    """The host does not hold the session in that epoch; nothing was done."""
+
+    kind: Literal["not_owner"] = "not_owner"
+
+
+class NotConnected(_Answer):
+    """The session is not online; nothing was sent."""
+
+    kind: Literal["not_connected"] = "not_connected"
+
+
+SendAnswer = Annotated[Sent | Refused | Ambiguous | Busy | NotOwner | NotConnected, Field(discriminator="kind")]
+SEND_ANSWER: TypeAdapter[SendAnswer] = TypeAdapter(SendAnswer)
+
+
+# ---- answers to a lookup
+
+
+class Running(_Answer):
+    """The try is still running on this host."""
+
+    kind: Literal["running"] = "running"
+
+
+class Left(_Answer):
+    """Its frame was prepared under this wire id and may have left; a receipt settles it."""
+
+    kind: Literal["left"] = "left"
+    wire_id: str
+
+
+class NeverLeft(_Answer):
+    """Nothing left, and nothing of this try can leave any more."""
+
+    kind: Literal["never_left"] = "never_left"
+
+
+class CannotSay(_Answer):
+    """The proof is missing; `detail` says which."""
+
+    kind: Literal["cannot_say"] = "cannot_say"
+    detail: str
+
+
+LookupAnswer = Annotated[Running | Sent | Left | NeverLeft | CannotSay, Field(discriminator="kind")]
+LOOKUP_ANSWER: TypeAdapter[LookupAnswer] = TypeAdapter(LookupAnswer)
+
+
+# ---- the other answers
+
+
+class Taken(_Answer):
+    """The host holds the session now, in this epoch."""
+
+    kind: Literal["taken"] = "taken"
+    status: str
+    epoch: int
+
+
+class Full(_Answer):
+    """The host holds as many sessions as it may."""
+
+    kind: Literal["full"] = "full"
+
+
+class HeldElsewhere(_Answer):
+    """Another living host holds the lease."""
+
+    kind: Literal["held_elsewhere"] = "held_elsewhere"
+
+
+class NoSession(_Answer):
+    """There is no such connection, or it was deleted."""
+
+    kind: Literal["no_session"] = "no_session"
+
+
+OpenAnswer = Annotated[Taken | Full | HeldElsewhere | NoSession, Field(discriminator="kind")]
+OPEN_ANSWER: TypeAdapter[OpenAnswer] = TypeAdapter(OpenAnswer)
+
+
+class Ended(_Answer):
+    """The session is closed and its lease given back. `unlinked` False: the phone still lists the device."""
+
+    kind: Literal["ended"] = "ended"
+    unlinked: bool = False
+
+
+EndAnswer = Annotated[Ended | NotOwner | NotConnected, Field(discriminator="kind")]
+END_ANSWER: TypeAdapter[EndAnswer] = TypeAdapter(EndAnswer)
+
+
+class CodeShown(_Answer):
+    kind: Literal["code"] = "code"
+    code: str
+    expires_at: datetime
+
+
+PairCodeAnswer = Annotated[CodeShown | Refused | NotOwner | NotConnected, Field(discriminator="kind")]
+PAIR_CODE_ANSWER: TypeAdapter[PairCodeAnswer] = TypeAdapter(PairCodeAnswer)
+
+
+class Checked(_Answer):
+    """Each number, and whether it is on WhatsApp."""
+
+    kind: Literal["checked"] = "checked"
+    on_whatsapp: dict[str, bool]
+
+
+CheckAnswer = Annotated[Checked | Refused | NotOwner | NotConnected, Field(discriminator="kind")]
+CHECK_ANSWER: TypeAdapter[CheckAnswer] = TypeAdapter(CheckAnswer)
+
+
+class StateAnswer(_Answer):
+    """What the host itself knows of a session; `is_held` False: it does not hold it."""
+
+    kind: Literal["state"] = "state"
+    is_held: bool
+    epoch: int | None = None
+    phase: str | None = None
+    is_sending: bool = False
+
+
+STATE_ANSWER: TypeAdapter[StateAnswer] = TypeAdapter(StateAnswer)
