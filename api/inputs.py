@@ -207,10 +207,8 @@ class SendRevoke(SendFields):
     payload: content.RevokePayload
 
 
-Send = Annotated[
-    SendText | SendMedia | SendLocation | SendContact | SendReaction | SendPoll | SendEdit | SendRevoke,
-    Field(discriminator="type"),
-]
+AnySend = SendText | SendMedia | SendLocation | SendContact | SendReaction | SendPoll | SendEdit | SendRevoke
+Send = Annotated[AnySend, Field(discriminator="type")]
 
 
 class SendBatch(Input):

@@ -74,6 +74,11 @@ class Problem(HTTPException):
         }
         return members if self.errors is None else {**members, "errors": list(self.errors)}
 
+    def summary(self) -> dict[str, Any]:
+        """The problem of one part of a request that was answered as a whole."""
+        members = {"code": self.code, "detail": self.detail, "retryable": self.retryable}
+        return members if self.errors is None else {**members, "errors": list(self.errors)}
+
     def response(self, request_id: str) -> Response:
         return Response(
             json.dumps(self.body(request_id), ensure_ascii=True),
@@ -107,7 +112,7 @@ def to_problem(error: BaseException) -> Problem | None:
         case HostUnreachable() | Unavailable():
             return _away(error.public_code, error.detail)
         case RequestValidationError():
-            return invalid([_wrong_value(one) for one in error.errors()])
+            return invalid([wrong_value(one) for one in error.errors()])
         case HTTPException():
             code, detail = _OF_STATUS.get(HTTPStatus(error.status_code), ("VALIDATION_ERROR", str(error.detail)))
             return Problem(error.status_code, code, detail, headers=error.headers)
@@ -139,7 +144,7 @@ def _away(code: str, detail: str) -> Problem:
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, code, detail, retryable=True, headers={"Retry-After": "1"})
 
 
-def _wrong_value(error: Mapping[str, Any]) -> InvalidInput:
+def wrong_value(error: Mapping[str, Any]) -> InvalidInput:
     """One of pydantic's errors. Its input is never shown: it may be a phone number or a secret."""
     return InvalidInput(_sentence(error), pointer=pointer_of(error["loc"]))
 

@@ -3,23 +3,28 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from threading import current_thread, main_thread
 from types import FrameType
 
 from fastapi import Request
 
+from shared.hosts.client import HostClient, open_host_client
 from shared.queues.runtime import Queues
 from shared.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """One per process, from start to stop. `stopping` is set when a signal asks the process to end."""
+    """One per process, from start to stop. `stopping` is set when a signal asks the process to end.
+
+    `hosts` None: ZAPHUB_HOST_TOKEN is not set, so no session host would listen.
+    """
 
     settings: Settings
     queues: Queues
+    hosts: HostClient | None
     stopping: asyncio.Event
 
 
@@ -32,13 +37,14 @@ async def resources(request: Request) -> Resources:
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Resources]:
     """Open everything, close it at the end. Raises Unavailable when Postgres does not answer."""
-    queues = await Queues.open(settings)
     stopping = asyncio.Event()
-    try:
-        with _told_by_signals(stopping):
-            yield Resources(settings=settings, queues=queues, stopping=stopping)
-    finally:
-        await queues.close()
+    async with AsyncExitStack() as held:
+        queues = await held.enter_async_context(await Queues.open(settings))
+        hosts = None
+        if settings.host_token is not None:
+            hosts = await held.enter_async_context(open_host_client(settings, queues.pool))
+        held.enter_context(_told_by_signals(stopping))
+        yield Resources(settings=settings, queues=queues, hosts=hosts, stopping=stopping)
 
 
 @contextmanager

@@ -3,22 +3,24 @@
 import io
 from base64 import b64encode
 from http import HTTPStatus
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final, assert_never
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from api.answers import answer
-from api.inputs import Input
+from api.inputs import Input, PairCode
 from api.json_body import JsonRoute
 from api.problems import Problem
 from api.routes.connections import Parts, Writer
 from api.waiting import poll
 from shared.db import lifecycle
 from shared.db.lifecycle import PairingView
-from shared.domain.errors import Conflict, NotFound
+from shared.domain.errors import Conflict, HostUnreachable, NotFound
+from shared.domain.ids import ConnectionId
 from shared.domain.session import SessionStatus
+from shared.hosts import protocol
 
 router = APIRouter(tags=["pairing"], route_class=JsonRoute)
 
@@ -26,6 +28,8 @@ MAX_WAIT_S: Final = 25
 _SCALE: Final = 8  # pixels of a module
 _JSON, _PNG, _SVG, _TEXT = "application/json", "image/png", "image/svg+xml", "text/plain"
 _PENDING: Final = frozenset({SessionStatus.INITIALIZING, SessionStatus.QR_PENDING, SessionStatus.CONNECTING})
+# Why an opening failed, where the reason is a code of its own.
+_TOLD_REASONS: Final = frozenset({"PAIRING_EXPIRED", "CLIENT_OUTDATED"})
 
 
 class ShowQr(Input):
@@ -55,8 +59,38 @@ async def show_qr(
     view = await poll(parts, look, wait_s=query.wait) or seen
     assert view is not None, "it looked at least once"
     if view.qr_code is None or view.qr_expires_at is None:
-        _refuse(view)
+        raise _refusal(view)
     return _drawn(view, view.qr_code, kind)
+
+
+@router.post("/connections/{connection_id}/pair-code", summary="Get a code to type on the phone")
+async def show_pair_code(connection_id: UUID, body: PairCode, caller: Writer, parts: Parts) -> Response:
+    view = await lifecycle.pairing(
+        parts.queues.pool, connection_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids
+    )
+    if view is None:
+        raise NotFound("There is no such connection.")
+    if view.status is not SessionStatus.QR_PENDING:
+        raise _refusal(view)
+    if parts.hosts is None:
+        raise HostUnreachable("The API cannot ask a session host: ZAPHUB_HOST_TOKEN is not set.")
+    owner = await parts.hosts.owner(ConnectionId(connection_id))
+    if owner is None:
+        raise HostUnreachable("No session host holds the connection now; one will take it soon.")
+    shown = await parts.hosts.pair_code(
+        owner, protocol.PairCode(connection_id=connection_id, epoch=owner.epoch, phone=body.phone)
+    )
+    match shown:
+        case protocol.CodeShown(code=code, expires_at=expires_at):
+            return answer({"code": code, "expires_at": expires_at})
+        case protocol.Refused(code=code, detail=detail, permanent=permanent):
+            raise Problem(HTTPStatus.CONFLICT, code, detail, retryable=not permanent)
+        case protocol.NotOwner():
+            raise HostUnreachable("The connection has just moved to another session host.")
+        case protocol.NotConnected():
+            raise _refusal(view)
+        case _:
+            assert_never(shown)
 
 
 def _drawn(view: PairingView, code: str, kind: str) -> Response:
@@ -83,16 +117,20 @@ def _drawn(view: PairingView, code: str, kind: str) -> Response:
     )
 
 
-def _refuse(view: PairingView) -> NoReturn:
+def _refusal(view: PairingView) -> Exception:
     match view.status:
+        case SessionStatus.FAILED if view.status_reason in _TOLD_REASONS:
+            return Conflict(
+                "The opening ended without a link; POST /connections/{id}/start begins anew.", code=view.status_reason
+            )
         case SessionStatus.CONNECTED:
-            raise Conflict(
+            return Conflict(
                 "The connection is linked and connected; there is nothing to scan.", code="ALREADY_CONNECTED"
             )
         case SessionStatus.PASSKEY_REQUIRED:
-            raise Conflict("WhatsApp asks for a passkey, which only the phone can give.", code="PASSKEY_REQUIRED")
+            return Conflict("WhatsApp asks for a passkey, which only the phone can give.", code="PASSKEY_REQUIRED")
         case status if status in _PENDING:
-            raise Problem(
+            return Problem(
                 HTTPStatus.CONFLICT,
                 "QR_NOT_READY",
                 f"There is no QR code yet; ask again with ?wait={MAX_WAIT_S}.",
@@ -100,7 +138,7 @@ def _refuse(view: PairingView) -> NoReturn:
                 headers={"Retry-After": "1"},
             )
         case status:
-            raise Conflict(
+            return Conflict(
                 f"The connection is {status} and shows no QR code; POST /connections/{{id}}/start opens it.",
                 code="QR_NOT_READY",
             )
