@@ -1,0 +1,252 @@
+"""The control API: what a test, the demo and a session host ask of the server. Loopback only, no key."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from http import HTTPStatus
+from json import JSONDecodeError
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from local.fake_whatsapp import incoming, mailbox, pairing
+from local.fake_whatsapp.compose import compose
+from local.fake_whatsapp.exchange import Exchange
+from local.fake_whatsapp.faults import IMMEDIATE, Fault, FaultKind
+from local.fake_whatsapp.pairing import PairingRefused
+from local.fake_whatsapp.requests import (
+    ContactRequest,
+    FaultRequest,
+    InboundRequest,
+    LinkCodeRequest,
+    ReceiptRequest,
+    Request,
+    ScanRequest,
+    WireQuery,
+)
+
+LARGEST_BODY_BYTES = 96 * 1024 * 1024
+# WhatsApp's reason "sent to too many people", for an hour.
+BAN_CODE = 101
+BAN_S = 3600
+
+Body = TypeVar("Body", bound=Request)
+
+
+class Refused(Exception):
+    """The request changed nothing; `status` and the text are the answer."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+def application(exchange: Exchange, *, proxy_url: str) -> web.Application:
+    """The routes; see CONTRACT section 5 for what each promises."""
+    control = Control(exchange, proxy_url=proxy_url)
+    app = web.Application(client_max_size=LARGEST_BODY_BYTES, middlewares=[_answer_refusals])
+    app.add_routes(
+        [
+            web.get("/connector", control.connector),
+            web.post("/scan", control.scan),
+            web.post("/link-code", control.link_code),
+            web.post("/contacts", control.put_contact),
+            web.post("/inbound", control.post_inbound),
+            web.post("/receipts", control.post_receipt),
+            web.get("/wire", control.wire),
+            web.get("/sessions", control.sessions),
+            web.post("/faults", control.order_fault),
+            web.delete("/faults", control.clear_faults),
+        ]
+    )
+    return app
+
+
+class Control:
+    """One method per route. What a 2xx says is on disk."""
+
+    def __init__(self, exchange: Exchange, *, proxy_url: str) -> None:
+        self._exchange = exchange
+        self._proxy_url = proxy_url
+
+    async def connector(self, _: web.Request) -> web.Response:
+        identity = self._exchange.identity
+        found = {"proxy_url": self._proxy_url, "ca_pem": identity.ca_pem, "root_public_key": identity.root.public.hex()}
+        return web.json_response(found)
+
+    async def scan(self, request: web.Request) -> web.Response:
+        body = await _parse(request, ScanRequest)
+        device = await pairing.scan(self._exchange, qr=body.qr, phone=body.phone)
+        return web.json_response({"phone": device.phone, "jid": device.jid})
+
+    async def link_code(self, request: web.Request) -> web.Response:
+        body = await _parse(request, LinkCodeRequest)
+        device = await pairing.enter_code(self._exchange, code=body.code, phone=body.phone)
+        return web.json_response({"phone": device.phone, "jid": device.jid})
+
+    async def put_contact(self, request: web.Request) -> web.Response:
+        body = await _parse(request, ContactRequest)
+        contact = self._exchange.contacts.get(body.phone)
+        said = body.model_dump(exclude_none=True)
+        if body.auto_receipts is not None:
+            said["auto_receipts"] = tuple(body.auto_receipts)
+        contact = replace(contact, **said)
+        self._exchange.contacts.put(contact)
+        await self._exchange.store.durable()
+        return web.json_response(
+            {
+                "phone": contact.phone,
+                "name": contact.name,
+                "on_whatsapp": contact.on_whatsapp,
+                "auto_receipts": list(contact.auto_receipts),
+                "receipt_delay_ms": contact.receipt_delay_ms,
+            }
+        )
+
+    async def post_inbound(self, request: web.Request) -> web.Response:
+        body = await _parse(request, InboundRequest)
+        exchange = self._exchange
+        self._require_session(body.session_phone)
+        if body.sender == body.session_phone:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "a phone does not write to itself")
+        message = await asyncio.to_thread(
+            compose,
+            body.type,
+            body.content(),
+            contact=body.sender,
+            session_phone=body.session_phone,
+            media=exchange.media,
+            now_s=time.time(),
+        )
+        wire_id = body.id or incoming.new_wire_id()
+        if exchange.mailbox.holds(body.session_phone, wire_id):
+            raise Refused(HTTPStatus.CONFLICT, f"a message {wire_id} was written to this session before")
+        exchange.mailbox.post(
+            body.session_phone, contact=body.sender, kind=mailbox.MESSAGE, wire_id=wire_id, body=message
+        )
+        await self._mail_for(body.session_phone)
+        return web.json_response({"wire_id": wire_id})
+
+    async def post_receipt(self, request: web.Request) -> web.Response:
+        body = await _parse(request, ReceiptRequest)
+        self._require_session(body.session_phone)
+        contact = await asyncio.to_thread(self._exchange.wire.recipient_of, body.session_phone, body.wire_id)
+        if contact is None:
+            raise Refused(HTTPStatus.NOT_FOUND, f"this session sent no message {body.wire_id}")
+        self._exchange.mailbox.post(
+            body.session_phone,
+            contact=contact,
+            kind=mailbox.RECEIPT,
+            wire_id=body.wire_id,
+            body=body.type.encode(),
+        )
+        await self._mail_for(body.session_phone)
+        return web.json_response({"wire_id": body.wire_id, "type": body.type})
+
+    async def wire(self, request: web.Request) -> web.Response:
+        query = WireQuery.model_validate(dict(request.query))
+        rows = await asyncio.to_thread(
+            self._exchange.wire.rows, session_phone=query.session_phone, contact=query.contact, after=query.after
+        )
+        return web.json_response({"data": rows})
+
+    async def sessions(self, _: web.Request) -> web.Response:
+        found = [
+            {
+                "phone": device.phone,
+                "jid": device.jid,
+                "connected": device.phone in self._exchange.live,
+                "connects": device.connects,
+            }
+            for device in self._exchange.devices.all()
+        ]
+        return web.json_response({"data": found})
+
+    async def order_fault(self, request: web.Request) -> web.Response:
+        fault = (await _parse(request, FaultRequest)).fault()
+        if fault.session_phone is not None and fault.kind is not FaultKind.REFUSE_CONNECTIONS:
+            self._require_session(fault.session_phone)
+        if fault.kind not in IMMEDIATE:
+            self._exchange.faults.order(fault)
+            return web.json_response({"kind": fault.kind, "struck": []})
+        return web.json_response({"kind": fault.kind, "struck": await self._strike(fault)})
+
+    async def clear_faults(self, _: web.Request) -> web.Response:
+        self._exchange.faults.clear()
+        return web.json_response({})
+
+    async def _strike(self, fault: Fault) -> list[str]:
+        """Let the fault happen now; the phones that it struck."""
+        exchange = self._exchange
+        struck = []
+        for device in exchange.devices.all():
+            session = exchange.live.get(device.phone)
+            if fault.session_phone not in (None, device.phone):
+                continue
+            if fault.kind is FaultKind.LOGGED_OUT:
+                # A phone can unlink a device that is away: it hears of it when it comes back.
+                exchange.devices.unlink(device.phone)
+                await exchange.store.durable()
+            elif session is None:
+                continue
+            struck.append(device.phone)
+            if session is None:
+                continue
+            match fault.kind:
+                case FaultKind.DROP_CONNECTION:
+                    session.drop()
+                case FaultKind.LOGGED_OUT:
+                    await session.remove()
+                case FaultKind.REPLACED:
+                    await session.replace()
+                case FaultKind.BANNED:
+                    await session.ban(code=BAN_CODE, expires_s=BAN_S)
+        if fault.session_phone is not None and not struck:
+            raise Refused(HTTPStatus.CONFLICT, f"{fault.kind} strikes connected sessions, and this one is not")
+        return struck
+
+    async def _mail_for(self, phone: str) -> None:
+        await self._exchange.store.durable()
+        if session := self._exchange.live.get(phone):
+            session.wake()
+
+    def _require_session(self, phone: str) -> None:
+        if self._exchange.devices.get(phone) is None:
+            raise Refused(HTTPStatus.NOT_FOUND, f"no device of {phone} is linked")
+
+
+async def _parse(request: web.Request, model: type[Body]) -> Body:
+    try:
+        body = await request.json()
+    except (JSONDecodeError, UnicodeDecodeError) as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {error}") from error
+    return model.model_validate(body)
+
+
+@web.middleware
+async def _answer_refusals(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ValidationError as error:
+        problems = [
+            {"pointer": "/" + "/".join(map(str, problem["loc"])), "detail": problem["msg"]}
+            for problem in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "the request does not fit", errors=problems)
+    except ValueError as error:
+        return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+    except (Refused, PairingRefused) as error:
+        return _problem(HTTPStatus(error.status), str(error))
+    except web.HTTPException as error:
+        return _problem(HTTPStatus(error.status), error.reason)
+
+
+def _problem(status: HTTPStatus, detail: str, **more: object) -> web.Response:
+    body = {"title": status.phrase, "status": int(status), "detail": detail, **more}
+    return web.json_response(body, status=int(status), content_type="application/problem+json")

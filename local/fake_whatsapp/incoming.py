@@ -1,0 +1,90 @@
+"""What a linked device gets: messages that contacts write to it, and their receipts for what it wrote."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from local.fake_whatsapp import mailbox
+from local.fake_whatsapp.devices import Device
+from local.fake_whatsapp.exchange import Exchange
+from local.fake_whatsapp.mailbox import Letter
+from local.fake_whatsapp.phones import ONE_TIME_KEY_IDS
+from local.fake_whatsapp.protocol.node import Node
+from local.fake_whatsapp.protocol.protos import Message
+
+DELIVERED = "delivered"
+RETRY = "retry"
+# What the stanza says outside the encryption about an edit and a revoke.
+EDIT_ATTRIBUTES = {14: "1", 0: "7"}
+
+
+def new_wire_id() -> str:
+    """An id as phones make them."""
+    return "3A" + secrets.token_hex(9).upper()
+
+
+def stanza(exchange: Exchange, device: Device, letter: Letter) -> Node:
+    """The letter as the client gets it. Sealing moves a ratchet: wait for the disk before sending."""
+    if letter.kind == mailbox.RECEIPT:
+        return _receipt(exchange, letter)
+    if letter.sealed is None or letter.device != device.number:
+        sealed = exchange.conversations.seal(letter.contact, device, letter.body)
+        exchange.mailbox.seal(letter, device=device.number, sealed=sealed)
+    else:
+        sealed = letter.sealed
+    contact = exchange.contacts.get(letter.contact)
+    phone = exchange.contacts.phone(letter.contact)
+    attrs = {
+        "from": phone.jid,
+        "sender_lid": phone.lid,
+        "id": letter.wire_id,
+        "t": str(letter.due_at_ms // 1000),
+        "notify": contact.name or letter.contact,
+    }
+    message = Message.FromString(letter.body)
+    media_type = _media_type(message)
+    attrs["type"] = _stanza_type(message, media_type)
+    if message.HasField("protocolMessage"):
+        attrs["edit"] = EDIT_ATTRIBUTES.get(message.protocolMessage.type, "0")
+    enc = {"v": "2", "type": sealed.type} | ({"mediatype": media_type} if media_type else {})
+    return Node("message", attrs, (Node("enc", enc, sealed.ciphertext),))
+
+
+def send_again(exchange: Exchange, device: Device, wire_id: str) -> None:
+    """The client could not decrypt the message: send it again in a session that both sides start anew."""
+    letter = exchange.mailbox.again(device.phone, wire_id)
+    if letter is not None:
+        exchange.conversations.restart(letter.contact, device)
+
+
+def _receipt(exchange: Exchange, letter: Letter) -> Node:
+    phone = exchange.contacts.phone(letter.contact)
+    receipt_type = letter.body.decode()
+    now = str(letter.due_at_ms // 1000)
+    attrs = {"from": phone.lid, "id": letter.wire_id, "t": now}
+    if receipt_type == DELIVERED:
+        return Node("receipt", attrs)
+    attrs["type"] = receipt_type
+    if receipt_type != RETRY:
+        return Node("receipt", attrs)
+    # With the keys at hand the client opens a new session at once, instead of failing once more in the old one.
+    bundle = phone.bundle(phone.lid, one_time_id=secrets.randbelow(ONE_TIME_KEY_IDS))
+    retry = Node("retry", {"count": "1", "id": letter.wire_id, "t": now, "v": "1"})
+    registration, keys = bundle.children[0], Node("keys", {}, bundle.children[1:])
+    return Node("receipt", attrs, (retry, registration, keys))
+
+
+def _stanza_type(message: Any, media_type: str | None) -> str:
+    if media_type is not None:
+        return "media"
+    if message.HasField("reactionMessage"):
+        return "reaction"
+    return "poll" if message.HasField("pollCreationMessage") else "text"
+
+
+def _media_type(message: Any) -> str | None:
+    for name in ("image", "video", "audio", "document", "sticker"):
+        if message.HasField(f"{name}Message"):
+            return "ptt" if name == "audio" and message.audioMessage.PTT else name
+    return None

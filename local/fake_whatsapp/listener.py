@@ -1,0 +1,139 @@
+"""The doors of the server: a CONNECT proxy on loopback, and the HTTPS and websocket endpoints behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from ssl import SSLContext
+
+import structlog
+from aiohttp import web
+from cryptography.exceptions import InvalidTag
+from google.protobuf.message import DecodeError
+
+from local.fake_whatsapp.exchange import Exchange
+from local.fake_whatsapp.media import HOST
+from local.fake_whatsapp.pairing import WaitingClient
+from local.fake_whatsapp.protocol import channel
+from local.fake_whatsapp.protocol.channel import Channel, ChannelClosed
+from local.fake_whatsapp.protocol.codec import MalformedNode
+from local.fake_whatsapp.protocol.node import Node
+from local.fake_whatsapp.session import Session
+
+log = structlog.get_logger()
+
+LOOPBACK = "127.0.0.1"
+LONGEST_REQUEST_BYTES = 8192
+REQUEST_TIMEOUT_S = 10.0
+BACKLOG = 512
+LARGEST_MEDIA_BYTES = 128 * 1024 * 1024
+CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
+NOT_LINKED = Node("failure", {"reason": "401"})
+
+
+class Proxy:
+    """Answers CONNECT for every host by serving that host itself, on the same socket."""
+
+    def __init__(self, exchange: Exchange, *, server: web.Server, tls: SSLContext) -> None:
+        self._exchange = exchange
+        self._server = server
+        self._tls = tls
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Accept until cancelled."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                client, _ = await loop.sock_accept(listening)
+                tasks.create_task(self._tunnel(client))
+
+    async def _tunnel(self, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        client.setblocking(False)
+        try:
+            if self._exchange.faults.refuses(None):
+                client.close()
+                return
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                # The client sends nothing beyond its request before it has the answer.
+                await _read_request(client)
+                await loop.sock_sendall(client, CONNECTED)
+                await loop.connect_accepted_socket(self._server, client, ssl=self._tls)
+        except (OSError, TimeoutError) as error:
+            log.debug("tunnel_failed", reason=str(error))
+            client.close()
+
+
+async def _read_request(client: socket.socket) -> None:
+    request = b""
+    while not request.endswith(b"\r\n\r\n"):
+        part = await asyncio.get_running_loop().sock_recv(client, LONGEST_REQUEST_BYTES)
+        if not part or len(request) > LONGEST_REQUEST_BYTES:
+            raise ConnectionError("not a CONNECT request")
+        request += part
+
+
+def bind(port: int) -> socket.socket:
+    """A listening socket on loopback; a free port when that one is 0 or taken."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((LOOPBACK, port))
+    except OSError:
+        listening.bind((LOOPBACK, 0))
+    listening.setblocking(False)
+    listening.listen(BACKLOG)
+    return listening
+
+
+def application(exchange: Exchange) -> web.Application:
+    """What the hosts of WhatsApp serve: the chat websocket, and media."""
+    chain = exchange.identity.noise_chain()
+
+    async def chat(request: web.Request) -> web.WebSocketResponse:
+        websocket = web.WebSocketResponse(max_msg_size=0)
+        await websocket.prepare(request)
+        await _serve_client(exchange, websocket, chain=chain)
+        return websocket
+
+    async def upload(request: web.Request) -> web.Response:
+        direct_path = await asyncio.to_thread(exchange.media.put, await request.read())
+        return web.json_response({"url": f"https://{HOST}{direct_path}", "direct_path": direct_path, "handle": ""})
+
+    async def download(request: web.Request) -> web.StreamResponse:
+        path = exchange.media.path(request.path)
+        return web.Response(status=404) if path is None else web.FileResponse(path)
+
+    app = web.Application(client_max_size=LARGEST_MEDIA_BYTES)
+    app.router.add_get("/ws/chat", chat)
+    app.router.add_post("/{path:.*}", upload)
+    app.router.add_get("/{path:.*}", download)
+    return app
+
+
+async def _serve_client(exchange: Exchange, websocket: web.WebSocketResponse, *, chain: bytes) -> None:
+    try:
+        client, payload = await channel.accept(
+            websocket, codec=exchange.codec, static=exchange.identity.static, chain=chain
+        )
+        if payload.username:
+            await _log_in(exchange, client, phone=str(payload.username), number=payload.device)
+        else:
+            await WaitingClient(exchange, client).run()
+    except (ChannelClosed, TimeoutError):
+        log.debug("client_left")
+    except (InvalidTag, DecodeError, MalformedNode) as error:
+        log.warning("client_misspoke", reason=repr(error))
+    finally:
+        await websocket.close()
+
+
+async def _log_in(exchange: Exchange, client: Channel, *, phone: str, number: int) -> None:
+    device = exchange.devices.get(phone)
+    if device is None or device.number != number:
+        await client.send(NOT_LINKED)
+        return
+    if exchange.faults.refuses(phone):
+        client.abort()
+        return
+    await Session(exchange, client, device).run()

@@ -1,0 +1,126 @@
+"""What waits for each linked device, in order, until the device acknowledges it."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+from local.fake_whatsapp.signal.conversation import Sealed
+from local.fake_whatsapp.store import Store
+
+MESSAGE = "message"
+RECEIPT = "receipt"
+# A device may ask again for a message that it acknowledged but could not decrypt.
+REMEMBERED_MESSAGES = 500
+
+INSERT = """
+INSERT INTO letter (seq, phone, contact, kind, wire_id, body, due_at_ms, device, enc_type, enc)
+VALUES (?, ?, ?, ?, ?, ?, ?, 0, '', x'')
+"""
+LOAD = """
+SELECT seq, phone, contact, kind, wire_id, body, due_at_ms, device, enc_type, enc FROM letter ORDER BY seq
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One stanza for a device: a message's plaintext, or a receipt's type, in `body`."""
+
+    seq: int
+    phone: str
+    contact: str
+    kind: str
+    wire_id: str
+    body: bytes
+    due_at_ms: int
+    device: int = 0
+    sealed: Sealed | None = None
+
+
+class Mailbox:
+    """Letters of all phones. Once sealed for a device, a letter is sent again as the same bytes."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: dict[str, dict[int, Letter]] = {}
+        self._remembered: OrderedDict[tuple[str, str], Letter] = OrderedDict()
+        self._next_seq = 1
+        for seq, phone, contact, kind, wire_id, body, due_at_ms, device, enc_type, enc in store.read(LOAD):
+            sealed = Sealed(enc_type, enc) if enc else None
+            letter = Letter(seq, phone, contact, kind, wire_id, body, due_at_ms, device, sealed)
+            self._waiting.setdefault(phone, {})[seq] = letter
+            self._next_seq = seq + 1
+
+    def post(self, phone: str, *, contact: str, kind: str, wire_id: str, body: bytes, delay_ms: int = 0) -> Letter:
+        """Keep one more letter, which may go after the delay. The caller waits for the disk and wakes the session."""
+        due_at_ms = now_ms() + delay_ms
+        letter = Letter(self._next_seq, phone, contact, kind, wire_id, body, due_at_ms)
+        self._next_seq += 1
+        self._waiting.setdefault(phone, {})[letter.seq] = letter
+        self._store.write(INSERT, letter.seq, phone, contact, kind, wire_id, body, due_at_ms)
+        return letter
+
+    def holds(self, phone: str, wire_id: str) -> bool:
+        """Whether a message of that id waits for this phone or was lately delivered to it."""
+        waiting = self._waiting.get(phone, {}).values()
+        return (phone, wire_id) in self._remembered or any(
+            letter.kind == MESSAGE and letter.wire_id == wire_id for letter in waiting
+        )
+
+    def waiting(self, phone: str) -> list[Letter]:
+        """What the device has not acknowledged, oldest first."""
+        return list(self._waiting.get(phone, {}).values())
+
+    def seal(self, letter: Letter, *, device: int, sealed: Sealed) -> Letter:
+        """Remember the bytes that the device gets, now and whenever it comes back without an acknowledgement."""
+        letter = replace(letter, device=device, sealed=sealed)
+        self._waiting[letter.phone][letter.seq] = letter
+        self._store.write(
+            "UPDATE letter SET device = ?, enc_type = ?, enc = ? WHERE seq = ?",
+            device,
+            sealed.type,
+            sealed.ciphertext,
+            letter.seq,
+        )
+        return letter
+
+    def acknowledge(self, phone: str, *, kind: str, wire_id: str, receipt_type: str | None = None) -> None:
+        """Let go of a letter that the device has; one that it does not hold is no error."""
+        letters = self._waiting.get(phone, {})
+        for letter in list(letters.values()):
+            if letter.kind != kind or letter.wire_id != wire_id:
+                continue
+            if receipt_type is not None and letter.body != receipt_type.encode():
+                continue
+            del letters[letter.seq]
+            self._store.write("DELETE FROM letter WHERE seq = ?", letter.seq)
+            if kind == MESSAGE:
+                self._remember(letter)
+
+    def again(self, phone: str, wire_id: str) -> Letter | None:
+        """A fresh, unsealed copy of a message that the device could not decrypt, in the old one's place."""
+        found = self._remembered.get((phone, wire_id))
+        for letter in self._waiting.get(phone, {}).values():
+            if letter.kind == MESSAGE and letter.wire_id == wire_id:
+                found = letter
+        if found is None:
+            return None
+        self.acknowledge(phone, kind=MESSAGE, wire_id=wire_id)
+        return self.post(
+            phone,
+            contact=found.contact,
+            kind=MESSAGE,
+            wire_id=wire_id,
+            body=found.body,
+        )
+
+    def _remember(self, letter: Letter) -> None:
+        self._remembered[letter.phone, letter.wire_id] = letter
+        while len(self._remembered) > REMEMBERED_MESSAGES:
+            self._remembered.popitem(last=False)
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch: letters outlive the process, so a monotonic clock will not do."""
+    return time.time_ns() // 1_000_000

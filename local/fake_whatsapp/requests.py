@@ -1,0 +1,117 @@
+"""What the control API accepts: parsed at the door, and refused there when it is wrong."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from local.fake_whatsapp.compose import Payload, TextPayload, Type, parse_payload
+from local.fake_whatsapp.faults import Fault, FaultKind
+
+LONGEST_DELAY_MS = 600_000
+ReceiptType = Literal[
+    "delivered", "read", "played", "read-self", "played-self", "sender", "inactive", "retry", "server-error"
+]
+
+
+def _digits(value: object) -> object:
+    """A phone as digits, with a leading plus, or as a JID."""
+    return value.strip().removesuffix("@s.whatsapp.net").removeprefix("+") if isinstance(value, str) else value
+
+
+def _once(receipts: list[str]) -> list[str]:
+    if len(set(receipts)) < len(receipts):
+        raise ValueError("each receipt is sent once")
+    return receipts
+
+
+PhoneNumber = Annotated[str, BeforeValidator(_digits), StringConstraints(pattern=r"^[1-9]\d{4,19}$")]
+WireId = Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,128}$")]
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScanRequest(Request):
+    qr: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+    phone: PhoneNumber
+
+
+class LinkCodeRequest(Request):
+    code: Annotated[str, StringConstraints(pattern=r"^[\s0-9A-Za-z-]{8,16}$")]
+    phone: PhoneNumber
+
+
+class ContactRequest(Request):
+    """A field that is left out keeps what is known of the contact."""
+
+    phone: PhoneNumber
+    name: Annotated[str, StringConstraints(max_length=200)] | None = None
+    on_whatsapp: bool | None = None
+    auto_receipts: Annotated[list[Literal["delivered", "read"]], AfterValidator(_once)] | None = None
+    receipt_delay_ms: Annotated[int, Field(ge=0, le=LONGEST_DELAY_MS)] | None = None
+
+
+class InboundRequest(Request):
+    session_phone: PhoneNumber
+    sender: PhoneNumber = Field(alias="from")
+    text: str | None = None
+    type: Type = "text"
+    payload: dict[str, object] | None = None
+    id: WireId | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> InboundRequest:
+        if (self.text is None) == (self.payload is None):
+            raise ValueError("give either text, or type and payload")
+        if self.text is not None and self.type != "text":
+            raise ValueError("text goes with type text; give a payload for the others")
+        self.content()
+        return self
+
+    def content(self) -> Payload:
+        """The payload of this type; raises pydantic's ValidationError, but no more once it was parsed."""
+        return TextPayload(text=self.text) if self.text is not None else parse_payload(self.type, self.payload)
+
+
+class ReceiptRequest(Request):
+    session_phone: PhoneNumber
+    wire_id: WireId
+    type: ReceiptType
+
+
+class FaultRequest(Request):
+    """`code` goes with ack_error and is required there, `ms` likewise with ack_delay; a ban may say why."""
+
+    kind: FaultKind
+    code: Annotated[int, Field(ge=1, le=999)] | None = None
+    ms: Annotated[int, Field(ge=0, le=LONGEST_DELAY_MS)] | None = None
+    session_phone: PhoneNumber | None = None
+    contact: PhoneNumber | None = None
+    count: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> FaultRequest:
+        if (self.code is None) is (self.kind is FaultKind.ACK_ERROR):
+            raise ValueError("code is required for ack_error, and goes with nothing else")
+        if (self.ms is None) is (self.kind is FaultKind.ACK_DELAY):
+            raise ValueError("ms is required for ack_delay, and goes with nothing else")
+        return self
+
+    def fault(self) -> Fault:
+        return Fault(
+            kind=self.kind,
+            session_phone=self.session_phone,
+            contact=self.contact,
+            count=self.count,
+            code=self.code or 0,
+            ms=self.ms or 0,
+        )
+
+
+class WireQuery(Request):
+    session_phone: PhoneNumber | None = None
+    contact: Annotated[str, BeforeValidator(_digits)] | None = None
+    after: Annotated[int, Field(ge=0)] = 0

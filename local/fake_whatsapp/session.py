@@ -1,0 +1,189 @@
+"""A logged-in client: what it says, and what waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from local.fake_whatsapp import incoming, mailbox, outgoing, queries
+from local.fake_whatsapp.devices import Device
+from local.fake_whatsapp.exchange import Exchange
+from local.fake_whatsapp.mailbox import Letter
+from local.fake_whatsapp.outgoing import Verdict
+from local.fake_whatsapp.protocol.channel import Channel, ChannelClosed
+from local.fake_whatsapp.protocol.node import SERVER, Node
+
+log = structlog.get_logger()
+
+# An error code of WhatsApp for a stanza that it cannot read.
+INVALID_STANZA = 479
+# A client with fewer one-time keys than this is asked for more.
+FEW_KEYS = 10
+
+
+class Session:
+    """One connection of one linked device, from its login to its end."""
+
+    def __init__(self, exchange: Exchange, channel: Channel, device: Device) -> None:
+        self._exchange = exchange
+        self._channel = channel
+        self._device = device
+        self._mail = asyncio.Event()
+        self._is_active = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve the client until it leaves; one device has one session, so an older one is told that it lost."""
+        exchange, phone = self._exchange, self._device.phone
+        older = exchange.live.get(phone)
+        exchange.live[phone] = self
+        try:
+            if older is not None:
+                await older.replace()
+            exchange.devices.count_connect(phone)
+            await self._channel.send(Node("success", {"t": _now(), "lid": self._device.lid}))
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._deliver_mail())
+                while True:
+                    self._hear(await self._channel.receive(), tasks)
+        except* ChannelClosed:
+            log.debug("session_left", session_phone=phone[:4])
+        finally:
+            if exchange.live.get(phone) is self:
+                del exchange.live[phone]
+
+    def wake(self) -> None:
+        """There is mail."""
+        self._mail.set()
+
+    async def remove(self) -> None:
+        """Tell the client that its device is linked no longer."""
+        conflict = Node("conflict", {"type": "device_removed"})
+        await self._dismiss(Node("stream:error", {"code": "401"}, (conflict,)))
+
+    async def replace(self) -> None:
+        """Tell the client that another connection took its place."""
+        await self._dismiss(Node("stream:error", {}, (Node("conflict", {"type": "replaced"}),)))
+
+    async def ban(self, *, code: int, expires_s: int) -> None:
+        """Tell the client that its number is banned for that long."""
+        attrs = {"reason": "402", "code": str(code), "expire": str(expires_s)}
+        await self._dismiss(Node("failure", attrs))
+
+    def drop(self) -> None:
+        """Cut the connection without a word."""
+        self._channel.abort()
+
+    async def _dismiss(self, farewell: Node) -> None:
+        try:
+            await self._channel.send(farewell)
+        except ChannelClosed:
+            log.debug("session_left_before_farewell")
+        await self._channel.close()
+
+    def _hear(self, node: Node, tasks: asyncio.TaskGroup) -> None:
+        match node.tag:
+            case "message":
+                tasks.create_task(self._acknowledge(node, self._accept(node)))
+            case "iq" if node.attrs.get("type") in ("get", "set"):
+                tasks.create_task(self._answer(node))
+            case "receipt":
+                self._hear_receipt(node)
+            case "ack":
+                self._hear_ack(node)
+
+    def _accept(self, message: Node) -> Verdict:
+        try:
+            verdict = outgoing.accept(self._exchange, self._device, message)
+        except LookupError as error:
+            log.warning("stanza_refused", reason=str(error))
+            return Verdict(error=INVALID_STANZA)
+        return verdict
+
+    async def _acknowledge(self, message: Node, verdict: Verdict) -> None:
+        await self._exchange.store.durable()
+        for session in self._exchange.live.values():
+            # The receipts of this message wait here, and a copy of it where the contact is a session too.
+            session.wake()
+        if verdict.delay_s:
+            await asyncio.sleep(verdict.delay_s)
+        if verdict.is_silent:
+            return
+        attrs = {"class": "message", "id": message.attrs["id"], "from": message.jid("to"), "t": _now()}
+        if verdict.error is not None:
+            attrs["error"] = str(verdict.error)
+        await self._channel.send(Node("ack", attrs))
+
+    async def _answer(self, query: Node) -> None:
+        result = queries.answer(self._exchange, self._device, query)
+        await self._exchange.store.durable()
+        await self._channel.send(result)
+        if query.attrs.get("xmlns") == "passive":
+            self._is_active.set()
+
+    def _hear_receipt(self, receipt: Node) -> None:
+        """A receipt of any type says that the client has the message, unless it asks for it again."""
+        mail, phone = self._exchange.mailbox, self._device.phone
+        wire_ids = [receipt.attrs["id"], *(item.attrs["id"] for listed in receipt.children for item in listed.children)]
+        if receipt.attrs.get("type") == "retry":
+            incoming.send_again(self._exchange, self._device, receipt.attrs["id"])
+            self.wake()
+            return
+        for wire_id in wire_ids:
+            mail.acknowledge(phone, kind=mailbox.MESSAGE, wire_id=wire_id)
+
+    def _hear_ack(self, ack: Node) -> None:
+        kind, wire_id = ack.attrs.get("class"), ack.attrs["id"]
+        if kind == "receipt":
+            receipt_type = ack.attrs.get("type", "delivered")
+            self._exchange.mailbox.acknowledge(
+                self._device.phone, kind=mailbox.RECEIPT, wire_id=wire_id, receipt_type=receipt_type
+            )
+        elif kind == "message":
+            self._exchange.mailbox.acknowledge(self._device.phone, kind=mailbox.MESSAGE, wire_id=wire_id)
+
+    async def _deliver_mail(self) -> None:
+        """Send what waits, in order, as it falls due: from the start of the connection, and as it comes."""
+        await self._is_active.wait()
+        sent: set[int] = set()
+        is_first_round = True
+        while True:
+            self._mail.clear()
+            due, next_due_s = self._due_letters(sent)
+            nodes = [incoming.stanza(self._exchange, self._device, letter) for letter in due]
+            # The ratchet must be on disk before the client sees what it sealed.
+            await self._exchange.store.durable()
+            for node in nodes:
+                await self._channel.send(node)
+            sent.update(letter.seq for letter in due)
+            if is_first_round:
+                is_first_round = False
+                await self._channel.send(_offline_done(len(due)))
+            await self._ask_for_keys(has_sealed=bool(due))
+            try:
+                async with asyncio.timeout(next_due_s):
+                    await self._mail.wait()
+            except TimeoutError:
+                continue
+
+    def _due_letters(self, sent: set[int]) -> tuple[list[Letter], float | None]:
+        """What may go now, and the seconds until the next letter may; None when none waits."""
+        now_ms = mailbox.now_ms()
+        waiting = [letter for letter in self._exchange.mailbox.waiting(self._device.phone) if letter.seq not in sent]
+        later = [letter.due_at_ms - now_ms for letter in waiting if letter.due_at_ms > now_ms]
+        return [letter for letter in waiting if letter.due_at_ms <= now_ms], min(later) / 1000 if later else None
+
+    async def _ask_for_keys(self, *, has_sealed: bool) -> None:
+        left = self._exchange.devices.one_time_keys_left(self._device.phone)
+        if has_sealed and left < FEW_KEYS:
+            attrs = {"from": SERVER, "type": "encrypt", "id": f"keys-{left}", "t": _now()}
+            await self._channel.send(Node("notification", attrs, (Node("count", {"value": str(left)}),)))
+
+
+def _offline_done(count: int) -> Node:
+    return Node("ib", {"from": SERVER}, (Node("offline", {"count": str(count)}),))
+
+
+def _now() -> str:
+    return str(int(time.time()))
