@@ -1,0 +1,209 @@
+"""Feeds the journal to the queues: batches of jobs, one transaction each, and only then the entries are forgotten."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+import structlog
+
+from session_host.device_store import DeviceStore
+from session_host.journal import Batch, Journal
+from session_host.whatsapp.port import Inbound, Receipt, WireRecord
+from shared import failpoints
+from shared.db.pool import AWAY, COLLISION, DatabaseError
+from shared.domain.errors import Unavailable
+from shared.domain.ids import ConnectionId
+from shared.domain.jobs import QueueName
+from shared.domain.writes import EnqueueJob, RecordEvent, Write
+from shared.queues.new_jobs import from_data
+from shared.queues.runtime import Queues, retry_collisions
+
+# Nobody wakes the feed when an append is lost on the way to the loop, so it looks by itself too.
+_LOOK_S: Final = 1.0
+# After Postgres was away: 0.2 s, then 0.4, 0.8, 1.6, 2 s.
+_FIRST_PAUSE_S: Final = 0.2
+_MOST_PAUSE_S: Final = 2.0
+_COMMIT_S: Final = 10.0
+_LID: Final = "@lid"
+
+Entry = dict[str, Any]
+
+log = structlog.get_logger(__name__)
+
+
+def entry_of(connection_id: ConnectionId, found: WireRecord) -> list[Entry]:
+    """What is journaled: the jobs' data as the queues take them (docs/architecture.md, "Inbound jobs"), or an event."""
+    session = str(connection_id)
+    match found:
+        case Inbound():
+            data = {
+                "sessionId": session,
+                "waMessageId": found.wire_id,
+                "chat": found.chat,
+                "chatAlias": found.chat_alias,
+                "from": found.sender,
+                "participant": found.participant,
+                "pushName": found.push_name,
+                "fromMe": found.from_me,
+                "type": found.type,
+                "content": dict(found.content),
+                "timestamp": found.timestamp_ms,
+                "backfilled": found.backfilled,
+            }
+            return [{"queue": QueueName.MESSAGE_RECEIVE.value, "data": data}]
+        case Receipt():
+            return [
+                {
+                    "queue": QueueName.MESSAGE_STATUS.value,
+                    "data": {
+                        "sessionId": session,
+                        "waMessageId": wire_id,
+                        "status": found.status,
+                        "timestamp": found.timestamp_ms,
+                    },
+                }
+                for wire_id in found.wire_ids
+            ]
+    payload = {"waMessageId": found.wire_id, "chat": found.chat, "timestamp": found.timestamp_ms}
+    return [{"event": "message.undecryptable", "sessionId": session, "payload": payload}]
+
+
+class JournalFeed:
+    """The one reader of this process's journal, and the one that replays what dead processes left."""
+
+    def __init__(self, journal: Journal, queues: Queues, store: DeviceStore) -> None:
+        self._journal = journal
+        self._queues = queues
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._appended = asyncio.Event()
+        self._replaying = asyncio.Lock()
+
+    def record(self, connection_id: ConnectionId, found: WireRecord) -> None:
+        """Write down what came in; called in the library's threads. Raises OSError when the disk refuses it."""
+        for entry in entry_of(connection_id, found):
+            self._journal.append(connection_id, entry)
+        failpoints.reach("journal_appended")
+        try:
+            self._loop.call_soon_threadsafe(self._appended.set)
+        except RuntimeError:
+            # The process is ending; the next one replays the entry.
+            return
+
+    async def run(self) -> None:
+        """Feed until cancelled, through outages of Postgres."""
+        pause_s = 0.0
+        while True:
+            try:
+                is_empty = not await self._feed_once()
+                pause_s = 0.0
+            except (*AWAY, *COLLISION, Unavailable) as error:
+                pause_s = min(max(pause_s * 2, _FIRST_PAUSE_S), _MOST_PAUSE_S)
+                log.warning("journal_waits", error=type(error).__name__, pause_s=pause_s)
+                await asyncio.sleep(pause_s)
+                continue
+            if is_empty:
+                await self._until_appended()
+
+    async def drain(self) -> None:
+        """Feed all that is there now. Raises Unavailable and what asyncpg raises when Postgres is away."""
+        while await self._feed_once():
+            pass
+
+    async def replay_orphans(self, connection_id: ConnectionId | None = None) -> int:
+        """Feed what dead processes of this machine left, of one session or of all; the number of entries."""
+        count = 0
+        async with self._replaying:
+            batches = self._journal.orphans(connection_id)
+            try:
+                while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+                    await self._commit(batch)
+                    count += len(batch.entries)
+            finally:
+                batches.close()
+        if count:
+            log.info("journal_replayed", entries=count)
+        return count
+
+    async def _until_appended(self) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                await self._appended.wait()
+        except TimeoutError:
+            pass
+        self._appended.clear()
+
+    async def _feed_once(self) -> bool:
+        batch = await asyncio.to_thread(self._journal.batch)
+        if batch is None:
+            return False
+        await self._commit(batch)
+        failpoints.reach("journal_after_commit")
+        await asyncio.to_thread(self._journal.done, batch)
+        return True
+
+    async def _commit(self, batch: Batch) -> None:
+        entries = await self._by_number(batch.entries)
+        failpoints.reach("journal_before_commit")
+        try:
+            await self._apply(entries)
+        except (*AWAY, *COLLISION):
+            raise
+        except (DatabaseError, ValueError, KeyError) as error:
+            log.warning("journal_batch_refused", entries=len(entries), error=type(error).__name__)
+            await self._one_by_one(entries)
+
+    async def _one_by_one(self, entries: Sequence[Entry]) -> None:
+        """One bad entry must not hold the others back for ever; it is kept for a person."""
+        for entry in entries:
+            try:
+                await self._apply([entry])
+            except (*AWAY, *COLLISION):
+                raise
+            except (DatabaseError, ValueError, KeyError) as error:
+                log.exception("journal_entry_rejected", error=type(error).__name__)
+                await asyncio.to_thread(self._journal.reject, _session_of(entry), entry)
+
+    async def _apply(self, entries: Sequence[Entry]) -> None:
+        writes = [_write_of(entry) for entry in entries]
+
+        async def commit() -> None:
+            async with self._queues.transaction() as tx:
+                await tx.apply(writes)
+
+        async with asyncio.timeout(_COMMIT_S):
+            await retry_collisions(commit)
+
+    async def _by_number(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Chats known by a `@lid` alone get their number where the store knows it by now."""
+        lids = [entry["data"]["chat"] for entry in entries if _is_only_lid(entry)]
+        if not lids:
+            return list(entries)
+        numbers = await self._store.numbers_of(lids)
+        return [
+            {**entry, "data": _known(entry["data"], numbers)} if _is_only_lid(entry) else entry for entry in entries
+        ]
+
+
+def _is_only_lid(entry: Entry) -> bool:
+    data = entry.get("data", {})
+    return bool(data.get("chat", "").endswith(_LID)) and data.get("chatAlias") is None
+
+
+def _known(data: dict[str, Any], numbers: dict[str, str]) -> dict[str, Any]:
+    lid = data["chat"]
+    if lid not in numbers:
+        return data
+    sender = numbers[lid] if data["from"] == lid else data["from"]
+    return {**data, "chat": numbers[lid], "chatAlias": lid, "from": sender}
+
+
+def _session_of(entry: Entry) -> ConnectionId:
+    session: ConnectionId = entry.get("sessionId") or entry["data"]["sessionId"]
+    return session
+
+
+def _write_of(entry: Entry) -> Write:
+    if "queue" in entry:
+        return EnqueueJob(job=from_data(QueueName(entry["queue"]), entry["data"]))
+    return RecordEvent(connection_id=_session_of(entry), type=entry["event"], payload=entry["payload"], severity="warn")

@@ -1,0 +1,207 @@
+"""Where the Go library calls into Python: from its own threads, with raw bytes, once per event and in order.
+
+A message is written down inside this call, before the library goes on to the next event; everything else is handed to
+the loop. neonize would instead run a coroutine per event, all at once, and drop its exceptions.
+"""
+
+import asyncio
+import ctypes
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from neonize.aioze.client import NewAClient
+from neonize.aioze.events import Event as NeonizeEvent
+from neonize.events import EVENT_TO_INT, INT_TO_EVENT
+from neonize.proto import Neonize_pb2 as envelope
+
+from session_host.whatsapp import inbound
+from session_host.whatsapp.port import (
+    Banned,
+    ClientEvent,
+    Connected,
+    ConnectFailed,
+    Disconnected,
+    Emit,
+    JournalFailed,
+    KeepAliveLost,
+    KeepAliveRestored,
+    LoggedOut,
+    Outdated,
+    Paired,
+    PairFailed,
+    Profile,
+    QrEnded,
+    QrShown,
+    Record,
+    Replaced,
+    WireRecord,
+)
+
+# Any in this module: neonize ships no types.
+
+log = structlog.get_logger(__name__)
+
+_REASONS: Final = envelope.ConnectFailureReason.DESCRIPTOR.values_by_number
+_BANS: Final = envelope.TemporaryBan.TempBanReason.DESCRIPTOR.values_by_number
+
+
+class Bridge:
+    """Takes one client's events off the library's threads. `first_sign` is set by the first of them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, emit: Emit, record: Record) -> None:
+        self._loop = loop
+        self._emit = emit
+        self._record = record
+        self.first_sign = asyncio.Event()
+        self.is_closed = False
+
+    def close(self) -> None:
+        """Tell the session nothing more. What comes in from the wire is still written down."""
+        self.is_closed = True
+
+    def emit(self, event: ClientEvent) -> None:
+        """Tell the session, on the loop; from any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._on_loop, event)
+        except RuntimeError:
+            # The loop is closed: the process is ending.
+            return
+
+    def deliver(self, code: int, raw: bytes) -> None:
+        """One event of the library. Runs in its thread and never raises: nobody there could catch it."""
+        try:
+            self._signal()
+            if code in _FROM_THE_WIRE:
+                self._write_down(code, raw)
+            elif (translate := _TRANSLATIONS.get(code)) is not None:
+                event = translate(INT_TO_EVENT[code].FromString(raw))
+                if event is not None:
+                    self.emit(event)
+        except Exception as error:
+            log.exception("library_event_failed", code=code, error=type(error).__name__)
+            self.emit(JournalFailed(type(error).__name__))
+
+    def _write_down(self, code: int, raw: bytes) -> None:
+        found: WireRecord | None = _FROM_THE_WIRE[code](INT_TO_EVENT[code].FromString(raw))
+        if found is None:
+            return
+        try:
+            self._record(found)
+        except OSError as error:
+            # WhatsApp may have the acknowledgement of this one already; with the socket closed it keeps the next.
+            log.error("journal_append_failed", error=type(error).__name__)  # noqa: TRY400 - the text may hold a path
+            self.emit(JournalFailed(type(error).__name__))
+
+    def _signal(self) -> None:
+        if not self.first_sign.is_set():
+            try:
+                self._loop.call_soon_threadsafe(self.first_sign.set)
+            except RuntimeError:
+                return
+
+    def _on_loop(self, event: ClientEvent) -> None:
+        if not self.is_closed:
+            self._emit(event)
+
+    def told_qr(self, code: str) -> None:
+        self._signal()
+        self.emit(QrShown(code))
+
+    def told_login(self, outcome: str) -> None:
+        self._signal()
+        self.emit(QrEnded(outcome))
+
+
+class _Events(NeonizeEvent):  # type: ignore[misc]  # neonize ships no types
+    """Subscribes to what we use, and hands raw events to the bridge."""
+
+    def __init__(self, client: Any, bridge: Bridge) -> None:  # noqa: ANN401 - neonize ships no types
+        super().__init__(client)
+        self._bridge = bridge
+        self.list_func = dict.fromkeys([*_TRANSLATIONS, *_FROM_THE_WIRE])
+
+    def execute(self, _uuid: bytes, binary: int, size: int, code: int) -> None:
+        self._bridge.deliver(code, ctypes.string_at(binary, size))
+
+
+class BridgedClient(NewAClient):  # type: ignore[misc]  # neonize ships no types
+    """neonize's client, whose callbacks lead to a bridge."""
+
+    def __init__(self, name: str, *, jid: Any, props: Any, uuid: str, new_device: bool) -> None:  # noqa: ANN401
+        super().__init__(name, jid=jid, props=props, uuid=uuid, new_device=new_device)
+        # With a JID neonize would key the client by its number, so that two devices of one phone collide, and a
+        # client that was stopped with its successor.
+        self.uuid = uuid.encode()
+        # It would stop whoever has the key when Python drops the object.
+        self._stop_finalizer.detach()
+
+    def attach(self, bridge: Bridge) -> None:
+        """Before `connect`, which copies the list of events."""
+        self._bridge = bridge
+        self.event = _Events(self, bridge)
+
+    # These two are private by name mangling, and neonize's second does nothing: a login's outcome is told nowhere else.
+    def _NewAClient__onQr(self, _uuid: int, code: int) -> None:  # noqa: N802 - as above
+        self._bridge.told_qr(ctypes.string_at(code).decode())
+
+    def _NewAClient__onLoginStatus(self, _uuid: int, status: int) -> None:  # noqa: N802 - as above
+        self._bridge.told_login(ctypes.string_at(status).decode())
+
+
+def jid_of(text: str) -> Any:  # noqa: ANN401 - neonize ships no types
+    """`user@server` or `user:device@server` as the library wants it."""
+    name, _, server = text.partition("@")
+    user, _, device = name.partition(":")
+    return envelope.JID(User=user, RawAgent=0, Device=int(device or 0), Integrator=0, Server=server, IsEmpty=False)
+
+
+def _profile(event: Any) -> ClientEvent | None:  # noqa: ANN401 - neonize ships no types
+    if not event.JID.User:
+        return None
+    lid = inbound.text_of(event.LID) if event.LID.User else None
+    return Profile(inbound.device_text_of(event.JID), lid, event.PushName or None)
+
+
+def _paired(event: Any) -> ClientEvent:  # noqa: ANN401 - neonize ships no types
+    if event.Status == envelope.PairStatus.SUCCESS:
+        return Paired(inbound.device_text_of(event.ID))
+    return PairFailed("WhatsApp or the phone refused the pairing")
+
+
+def _banned(event: Any) -> ClientEvent:  # noqa: ANN401 - neonize ships no types
+    # Seconds or nanoseconds, by the library's version; no ban lasts for thirty years.
+    expires = event.Expire if event.Expire < 10**9 else event.Expire // 10**9
+    return Banned(_BANS[event.Code].name.lower(), max(int(expires), 0))
+
+
+def _refused(event: Any) -> ClientEvent:  # noqa: ANN401 - neonize ships no types
+    if event.Reason == envelope.ConnectFailureReason.CLIENT_OUTDATED:
+        return Outdated()
+    return ConnectFailed(_REASONS[event.Reason].name.lower())
+
+
+def _logged_out(event: Any) -> ClientEvent:  # noqa: ANN401 - neonize ships no types
+    return LoggedOut(_REASONS[event.Reason].name.lower())
+
+
+_CODE: Final[dict[str, int]] = {type_.__name__: code for type_, code in EVENT_TO_INT.items()}
+
+_TRANSLATIONS: Final[dict[int, Callable[[Any], ClientEvent | None]]] = {
+    _CODE["Device"]: _profile,
+    _CODE["PairStatus"]: _paired,
+    _CODE["Connected"]: lambda _: Connected(),
+    _CODE["KeepAliveTimeout"]: lambda event: KeepAliveLost(event.ErrorCount),
+    _CODE["KeepAliveRestored"]: lambda _: KeepAliveRestored(),
+    _CODE["LoggedOut"]: _logged_out,
+    _CODE["StreamReplaced"]: lambda _: Replaced(),
+    _CODE["TemporaryBan"]: _banned,
+    _CODE["ConnectFailure"]: _refused,
+    _CODE["ClientOutdated"]: lambda _: Outdated(),
+    _CODE["Disconnected"]: lambda _: Disconnected(),
+}
+_FROM_THE_WIRE: Final[dict[int, Callable[[Any], WireRecord | None]]] = {
+    _CODE["Message"]: inbound.message,
+    _CODE["Receipt"]: inbound.receipt,
+    _CODE["UndecryptableMessage"]: inbound.undecryptable,
+}

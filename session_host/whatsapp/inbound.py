@@ -1,0 +1,215 @@
+"""Turns the library's inbound events into what is journaled: a message, a receipt, or word of an undecryptable one."""
+
+import base64
+from collections.abc import Callable
+from typing import Any, Final
+
+from neonize.proto import Neonize_pb2 as envelope
+from neonize.proto.waE2E import WAWebProtobufsE2E_pb2 as e2e
+
+from session_host.whatsapp.port import Inbound, Receipt, Undecryptable
+from shared.domain.ids import WireId
+
+# Any in this module: neonize ships no types, and its generated messages have attributes that no checker knows.
+
+NUMBERS: Final = "s.whatsapp.net"
+LIDS: Final = "lid"
+# Stories and channels are nobody's chat.
+_NO_CHATS: Final = frozenset({"broadcast", "newsletter"})
+_STATUS_OF_RECEIPT: Final = {
+    envelope.Receipt.DELIVERED: "delivered",
+    envelope.Receipt.READ: "read",
+    envelope.Receipt.PLAYED: "played",
+}
+# Messages inside messages: disappearing, seen once, captioned, sent by the phone to its other devices.
+_WRAPPERS: Final = (
+    "ephemeralMessage",
+    "viewOnceMessage",
+    "viewOnceMessageV2",
+    "viewOnceMessageV2Extension",
+    "documentWithCaptionMessage",
+    "deviceSentMessage",
+    "editedMessage",
+)
+# Keys and settings that devices exchange among themselves.
+_HOUSEKEEPING: Final = frozenset({"senderKeyDistributionMessage", "messageContextInfo", "protocolMessage"})
+_REVOKE: Final = e2e.ProtocolMessage.REVOKE
+_EDIT: Final = e2e.ProtocolMessage.MESSAGE_EDIT
+
+
+def message(event: Any) -> Inbound | None:  # noqa: ANN401 - neonize ships no types
+    """A message event as it is journaled, or None for what devices say among themselves."""
+    info, source = event.Info, event.Info.MessageSource
+    if source.Chat.Server in _NO_CHATS:
+        return None
+    found = _content(event.Message)
+    if found is None:
+        return None
+    type_, content = found
+    chat, alias = _chat(source)
+    sender = _number(source.Sender, source.SenderAlt)
+    return Inbound(
+        wire_id=WireId(info.ID),
+        chat=chat,
+        chat_alias=alias,
+        sender=sender,
+        participant=sender if source.IsGroup else None,
+        push_name=info.Pushname or None,
+        from_me=source.IsFromMe,
+        type=type_,
+        content=content,
+        timestamp_ms=milliseconds(info.Timestamp),
+    )
+
+
+def receipt(event: Any) -> Receipt | None:  # noqa: ANN401 - neonize ships no types
+    """A receipt that moves a message of ours forward, or None: our own devices' and retries say nothing about it."""
+    status = _STATUS_OF_RECEIPT.get(event.Type)
+    if status is None or event.MessageSource.IsFromMe:
+        return None
+    wire_ids = tuple(WireId(wire_id) for wire_id in event.MessageIDs)
+    return Receipt(wire_ids=wire_ids, status=status, timestamp_ms=milliseconds(event.Timestamp)) if wire_ids else None
+
+
+def undecryptable(event: Any) -> Undecryptable | None:  # noqa: ANN401 - neonize ships no types
+    """A message that could not be decrypted."""
+    source = event.Info.MessageSource
+    if source.Chat.Server in _NO_CHATS:
+        return None
+    return Undecryptable(
+        wire_id=WireId(event.Info.ID), chat=_chat(source)[0], timestamp_ms=milliseconds(event.Info.Timestamp)
+    )
+
+
+def text_of(jid: Any) -> str:  # noqa: ANN401 - neonize ships no types
+    """`user@server`, without a device."""
+    return f"{jid.User.partition(':')[0]}@{jid.Server}"
+
+
+def device_text_of(jid: Any) -> str:  # noqa: ANN401 - neonize ships no types
+    """`user:device@server`, as the device store writes it."""
+    user = jid.User if ":" in jid.User or not jid.Device else f"{jid.User}:{jid.Device}"
+    return f"{user}@{jid.Server}"
+
+
+def milliseconds(value: int) -> int:
+    """The library gives seconds in some events and milliseconds in others; seconds pass this bound in the year 5138."""
+    return value if abs(value) >= 100_000_000_000 else value * 1000  # noqa: PLR2004 - explained above
+
+
+def _chat(source: Any) -> tuple[str, str | None]:  # noqa: ANN401 - neonize ships no types
+    """The chat by its phone number where that is known, and the `@lid` under which it is known too."""
+    other = source.RecipientAlt if source.IsFromMe else source.SenderAlt
+    if source.IsGroup or not other.User:
+        return text_of(source.Chat), None
+    if source.Chat.Server == LIDS and other.Server == NUMBERS:
+        return text_of(other), text_of(source.Chat)
+    if source.Chat.Server == NUMBERS and other.Server == LIDS:
+        return text_of(source.Chat), text_of(other)
+    return text_of(source.Chat), None
+
+
+def _number(jid: Any, other: Any) -> str:  # noqa: ANN401 - neonize ships no types
+    return text_of(other) if jid.Server == LIDS and other.Server == NUMBERS else text_of(jid)
+
+
+def _content(found: Any) -> tuple[str, dict[str, Any]] | None:  # noqa: ANN401 - neonize ships no types
+    inner = _unwrapped(found)
+    if inner.HasField("protocolMessage"):
+        return _of_protocol(inner.protocolMessage)
+    for field, read in _READERS.items():
+        if inner.HasField(field):
+            return read(getattr(inner, field))
+    named = [field.name for field, _ in inner.ListFields() if field.name not in _HOUSEKEEPING]
+    return ("unsupported", {"kind": named[0]}) if named else None
+
+
+def _unwrapped(found: Any) -> Any:  # noqa: ANN401 - neonize ships no types
+    while wrapper := next((name for name in _WRAPPERS if found.HasField(name)), None):
+        found = getattr(found, wrapper).message
+    return found
+
+
+def _of_protocol(found: Any) -> tuple[str, dict[str, Any]] | None:  # noqa: ANN401 - neonize ships no types
+    if found.type == _REVOKE and found.HasField("key"):
+        return "revoke", {"message_id": found.key.ID}
+    if found.type == _EDIT:
+        edited = _content(found.editedMessage)
+        content = edited[1] if edited else {}
+        return "edit", {"message_id": found.key.ID, "text": content.get("text", content.get("caption", ""))}
+    return None
+
+
+def _text(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neonize ships no types
+    return "text", {"text": found, "reply_to": None}
+
+
+def _extended(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neonize ships no types
+    return "text", {"text": found.text, **_context(found)}
+
+
+def _context(found: Any) -> dict[str, Any]:  # noqa: ANN401 - neonize ships no types
+    context = found.contextInfo
+    mentions = list(context.mentionedJID)
+    return {"reply_to": context.stanzaID or None, **({"mentions": mentions} if mentions else {})}
+
+
+def _media(type_: str) -> Callable[[Any], tuple[str, dict[str, Any]]]:
+    """What there is to know about a file without fetching it, and what is needed to fetch it later."""
+
+    def read(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neonize ships no types
+        content = {
+            "mimetype": found.mimetype or None,
+            "bytes": found.fileLength or None,
+            "sha256": base64.b64encode(found.fileSHA256).decode() or None,
+            **_context(found),
+        }
+        for field, name in (("caption", "caption"), ("fileName", "filename"), ("PTT", "ptt"), ("seconds", "seconds")):
+            if getattr(found, field, None):
+                content[name] = getattr(found, field)
+        return type_, content
+
+    return read
+
+
+def _location(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neonize ships no types
+    content = {"latitude": found.degreesLatitude, "longitude": found.degreesLongitude}
+    return "location", {**content, "name": found.name or None, "address": found.address or None}
+
+
+def _contact(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neonize ships no types
+    phone = next(
+        (line.rpartition(":")[2] for line in found.vcard.splitlines() if line.startswith(("TEL", "item1.TEL"))), ""
+    )
+    digits = "".join(character for character in phone if character.isdigit())
+    return "contact", {"name": found.displayName, "phone": digits or None, "vcard": found.vcard}
+
+
+def _reaction(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neonize ships no types
+    return "reaction", {"message_id": found.key.ID, "emoji": found.text}
+
+
+def _poll(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neonize ships no types
+    options = [option.optionName for option in found.options]
+    return "poll", {"question": found.name, "options": options, "max": found.selectableOptionsCount}
+
+
+def _poll_vote(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neonize ships no types
+    return "poll_vote", {"message_id": found.pollCreationMessageKey.ID}
+
+
+_READERS: Final[dict[str, Callable[[Any], tuple[str, dict[str, Any]]]]] = {
+    "conversation": _text,
+    "extendedTextMessage": _extended,
+    "imageMessage": _media("image"),
+    "videoMessage": _media("video"),
+    "audioMessage": _media("audio"),
+    "documentMessage": _media("document"),
+    "stickerMessage": _media("sticker"),
+    "locationMessage": _location,
+    "contactMessage": _contact,
+    "reactionMessage": _reaction,
+    "pollCreationMessage": _poll,
+    "pollCreationMessageV3": _poll,
+    "pollUpdateMessage": _poll_vote,
+}

@@ -1,0 +1,170 @@
+"""The real client: neonize behind the port, with a guard against each way in which it ends or deafens a process.
+
+Import it only after `library.load`: it imports neonize.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+from neonize._binder import ProxySettings
+from neonize.exc import NeonizeError
+from neonize.proto.waCompanionReg import WAWebProtobufsCompanionReg_pb2 as companion
+from neonize.utils.enum import ClientName, ClientType
+
+from session_host.device_store import DeviceStore
+from session_host.whatsapp import contents, refusals
+from session_host.whatsapp.bridge import Bridge, BridgedClient, jid_of
+from session_host.whatsapp.library import Library
+from session_host.whatsapp.port import ClientFactory, ClientSpec, DeviceMissing, Ended, Outgoing, WhatsAppClient
+from shared.hosts.protocol import Ambiguous, NotConnected, Refused, Sent
+
+# A connect adds its client to the library's map before it dials, so its first sign of life comes after that. Without
+# a sign (a dial that hangs) the map was written long ago by then.
+_REGISTERED_S: Final = 5.0
+# Calls that only ask WhatsApp something; the library gives up by itself after about as long.
+_ASK_S: Final = 70.0
+_PROPS: Final = companion.DeviceProps(os="ZapHub", platformType=companion.DeviceProps.CHROME)
+
+log = structlog.get_logger(__name__)
+
+
+class NeonizeClient:
+    """One attempt of one device. The key under which the library knows it is never used again."""
+
+    def __init__(self, spec: ClientSpec, *, library: Library, store: DeviceStore) -> None:
+        self._spec = spec
+        self._library = library
+        self._store = store
+        self._client: Any = None  # Any: neonize ships no types
+        self._bridge: Bridge | None = None
+        self._pump: asyncio.Task[None] | None = None
+        # Calls for a client that the library does not know end the process.
+        self._is_registered = False
+
+    async def start(self) -> None:
+        device = self._spec.device_jid
+        if device is not None and not await self._store.has_device(device):
+            raise DeviceMissing(device)
+        bridge = self._bridge = Bridge(asyncio.get_running_loop(), emit=self._spec.emit, record=self._spec.record)
+        # new_device: without it a client that pairs would take over the store's first device.
+        client = self._client = BridgedClient(
+            self._store.dsn,
+            jid=None if device is None else jid_of(device),
+            props=_PROPS,
+            uuid=f"{self._spec.connection_id}/{secrets.token_hex(4)}",
+            new_device=device is None,
+        )
+        client.attach(bridge)
+        self._library.kept.append(client)
+        proxy = self._library.proxy_url
+        async with self._library.gate.writing():
+            self._pump = await client.connect(None if proxy is None else ProxySettings(proxy))
+            sign = asyncio.ensure_future(bridge.first_sign.wait())
+            await asyncio.wait({self._pump, sign}, timeout=_REGISTERED_S, return_when=asyncio.FIRST_COMPLETED)
+            sign.cancel()
+        self._is_registered = True
+        self._pump.add_done_callback(self._pump_ended)
+
+    async def stop(self, *, deadline_s: float) -> bool:
+        if self._client is None or self._pump is None:
+            return True
+        if self._bridge is not None:
+            self._bridge.close()
+        self._is_registered = False
+        # A stop waits for a dial that hangs; its thread may stay behind, we do not.
+        async with self._library.gate.writing():
+            stopping = asyncio.ensure_future(self._client.stop())
+            await asyncio.wait({stopping}, timeout=deadline_s / 2)
+        done, _ = await asyncio.wait({stopping, self._pump}, timeout=deadline_s / 2)
+        has_ended = len(done) == len({stopping, self._pump})
+        if has_ended:
+            self._library.kept.append(self._pump)
+        else:
+            # Stopped while it showed a QR code, the library never lets go of its thread.
+            self._library.leaked += 1
+        for task in done:
+            _ = task.exception()
+        return has_ended
+
+    async def logout(self) -> bool:
+        answer = await self._call(lambda: self._client.logout(), timeout_s=_ASK_S)  # noqa: PLW0108 - the client is made by start
+        return answer is None
+
+    async def pair_code(self, phone: str) -> str | Refused | NotConnected:
+        answer = await self._call(
+            lambda: self._client.PairPhone(phone, True, ClientName.LINUX, ClientType.CHROME),  # noqa: FBT003 - theirs
+            timeout_s=_ASK_S,
+        )
+        match answer:
+            case str() | NotConnected():
+                return answer
+            case Refused():
+                return answer
+        return Refused(code="UNAVAILABLE", detail="WhatsApp gave no pairing code; try again.")
+
+    async def send(self, message: Outgoing) -> Sent | Refused | Ambiguous | NotConnected:
+        try:
+            built = contents.build(message)
+        except contents.Unsupported as error:
+            return Refused(code="UNSUPPORTED_TYPE", detail=str(error), permanent=True)
+        to = jid_of(message.to)
+        answer = await self._call(lambda: self._client.send_message(to, built), timeout_s=None)
+        if isinstance(answer, Refused | Ambiguous | NotConnected):
+            return answer
+        return Sent(wire_id=answer.ID, at=datetime.fromtimestamp(answer.Timestamp, UTC))
+
+    async def are_on_whatsapp(self, phones: tuple[str, ...]) -> Mapping[str, bool] | Refused | NotConnected:
+        answer = await self._call(
+            lambda: self._client.is_on_whatsapp(*(f"+{phone}" for phone in phones)), timeout_s=_ASK_S
+        )
+        match answer:
+            case Refused() | NotConnected():
+                return answer
+            case Ambiguous():
+                return Refused(code="UNAVAILABLE", detail="WhatsApp did not answer a question about the recipient.")
+        found = {one.Query.lstrip("+").partition("@")[0]: bool(one.IsIn) for one in answer}
+        return {phone: found.get(phone, False) for phone in phones}
+
+    async def _call(self, call: "Any", *, timeout_s: float | None) -> Any:  # noqa: ANN401 - neonize ships no types
+        """What the library answered, or what its error means. Past the timeout the library's side goes on alone."""
+        if not self._is_registered:
+            return NotConnected()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._library.gate.call(self._begin(call))
+        except TimeoutError:
+            return Ambiguous(detail="The library did not answer in time.")
+        except NeonizeError as error:
+            return refusals.classify(_text(error))
+
+    async def _begin(self, call: "Any") -> Any:  # noqa: ANN401 - neonize ships no types
+        # Looked at again inside the gate: a stop may have gone first.
+        if not self._is_registered:
+            return NotConnected()
+        answer: Awaitable[Any] = call()
+        return await answer
+
+    def _pump_ended(self, pump: "asyncio.Task[None]") -> None:
+        if pump.cancelled():
+            return
+        error = pump.exception()
+        if self._bridge is not None and not self._bridge.is_closed:
+            self._bridge.emit(Ended(None if error is None else type(error).__name__))
+
+
+def _text(error: NeonizeError) -> str:
+    first = error.args[0] if error.args else ""
+    return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
+
+
+def factory(library: Library, store: DeviceStore) -> ClientFactory:
+    """Clients of this process's library and store."""
+
+    def make(spec: ClientSpec) -> WhatsAppClient:
+        return NeonizeClient(spec, library=library, store=store)
+
+    return make
