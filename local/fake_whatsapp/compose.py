@@ -1,5 +1,7 @@
 """Writes the message that a contact sends, from a type and payload of the API."""
 
+# ruff: noqa: ANN401 - the library's protobuf classes have no static types
+
 from __future__ import annotations
 
 import base64

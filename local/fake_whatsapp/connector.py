@@ -20,7 +20,6 @@ import sys
 import tempfile
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from local.fake_whatsapp import go_environment
@@ -34,7 +33,7 @@ CA_VARIABLE = "SSL_CERT_FILE"
 
 
 class NotConnectable(RuntimeError):
-    """This process cannot be pointed at the fake server; calling again does not help."""
+    """The process cannot be pointed at the fake server; calling again does not help."""
 
 
 @dataclass(frozen=True, slots=True)

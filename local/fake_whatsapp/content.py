@@ -1,9 +1,12 @@
 """Reads a decrypted message as the API names it: a type and its payload."""
 
+# ruff: noqa: ANN401 - the library's protobuf classes have no static types
+
 from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable
 from typing import Any
 
 from local.fake_whatsapp.media import MediaFiles, UnreadableMedia
@@ -27,7 +30,6 @@ MEDIA_FIELDS = {
     "document": "documentMessage",
     "sticker": "stickerMessage",
 }
-POLL_FIELDS = ("pollCreationMessage", "pollCreationMessageV2", "pollCreationMessageV3")
 REVOKE = 0
 MESSAGE_EDIT = 14
 
@@ -35,25 +37,14 @@ MESSAGE_EDIT = 14
 def read(message: Any, media: MediaFiles) -> Content | None:
     """The content, or None for what users never see: key distribution, history, protocol messages."""
     message = _unwrap(message)
-    if message.HasField("conversation"):
-        return Content("text", {"text": message.conversation})
-    if message.HasField("extendedTextMessage"):
-        return Content("text", _text(message.extendedTextMessage))
-    for kind, field in MEDIA_FIELDS.items():
-        if message.HasField(field):
-            return Content(kind, _media(kind, getattr(message, field), media))
-    if message.HasField("locationMessage"):
-        return Content("location", _location(message.locationMessage))
-    if message.HasField("contactMessage"):
-        return Content("contact", _contact(message.contactMessage))
-    if message.HasField("reactionMessage"):
-        reaction = message.reactionMessage
-        return Content("reaction", {"message_id": reaction.key.ID, "emoji": reaction.text})
-    for field in POLL_FIELDS:
-        if message.HasField(field):
-            return Content("poll", _poll(getattr(message, field)))
     if message.HasField("protocolMessage"):
         return _protocol(message.protocolMessage)
+    for kind, name in MEDIA_FIELDS.items():
+        if message.HasField(name):
+            return Content(kind, _media(kind, getattr(message, name), media))
+    for name, (kind, describe) in DESCRIPTIONS.items():
+        if message.HasField(name):
+            return Content(kind, describe(getattr(message, name)))
     return _unknown(message)
 
 
@@ -91,6 +82,10 @@ def _media(kind: str, found: Any, media: MediaFiles) -> dict[str, Any]:
         except UnreadableMedia as error:
             payload["unreadable"] = str(error)
     return payload | _context(found)
+
+
+def _reaction(found: Any) -> dict[str, Any]:
+    return {"message_id": found.key.ID, "emoji": found.text}
 
 
 def _location(found: Any) -> dict[str, Any]:
@@ -137,3 +132,15 @@ def _context(found: Any) -> dict[str, Any]:
     if found.contextInfo.mentionedJID:
         context["mentions"] = list(found.contextInfo.mentionedJID)
     return context
+
+
+DESCRIPTIONS: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
+    "conversation": ("text", lambda text: {"text": text}),
+    "extendedTextMessage": ("text", _text),
+    "locationMessage": ("location", _location),
+    "contactMessage": ("contact", _contact),
+    "reactionMessage": ("reaction", _reaction),
+    "pollCreationMessage": ("poll", _poll),
+    "pollCreationMessageV2": ("poll", _poll),
+    "pollCreationMessageV3": ("poll", _poll),
+}

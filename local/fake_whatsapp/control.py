@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from local.fake_whatsapp import incoming, mailbox, pairing
 from local.fake_whatsapp.compose import compose
 from local.fake_whatsapp.exchange import Exchange
-from local.fake_whatsapp.faults import IMMEDIATE, Fault, FaultKind
+from local.fake_whatsapp.faults import IMMEDIATE, FaultKind
 from local.fake_whatsapp.pairing import PairingRefused
 from local.fake_whatsapp.requests import (
     ContactRequest,
@@ -28,12 +28,9 @@ from local.fake_whatsapp.requests import (
     ScanRequest,
     WireQuery,
 )
+from local.fake_whatsapp.strikes import strike
 
 LARGEST_BODY_BYTES = 96 * 1024 * 1024
-# WhatsApp's reason "sent to too many people", for an hour.
-BAN_CODE = 101
-BAN_S = 3600
-
 Body = TypeVar("Body", bound=Request)
 
 
@@ -173,41 +170,14 @@ class Control:
         if fault.kind not in IMMEDIATE:
             self._exchange.faults.order(fault)
             return web.json_response({"kind": fault.kind, "struck": []})
-        return web.json_response({"kind": fault.kind, "struck": await self._strike(fault)})
+        struck = await strike(self._exchange, fault)
+        if fault.session_phone is not None and not struck:
+            raise Refused(HTTPStatus.CONFLICT, f"{fault.kind} strikes connected sessions, and this one is not")
+        return web.json_response({"kind": fault.kind, "struck": struck})
 
     async def clear_faults(self, _: web.Request) -> web.Response:
         self._exchange.faults.clear()
         return web.json_response({})
-
-    async def _strike(self, fault: Fault) -> list[str]:
-        """Let the fault happen now; the phones that it struck."""
-        exchange = self._exchange
-        struck = []
-        for device in exchange.devices.all():
-            session = exchange.live.get(device.phone)
-            if fault.session_phone not in (None, device.phone):
-                continue
-            if fault.kind is FaultKind.LOGGED_OUT:
-                # A phone can unlink a device that is away: it hears of it when it comes back.
-                exchange.devices.unlink(device.phone)
-                await exchange.store.durable()
-            elif session is None:
-                continue
-            struck.append(device.phone)
-            if session is None:
-                continue
-            match fault.kind:
-                case FaultKind.DROP_CONNECTION:
-                    session.drop()
-                case FaultKind.LOGGED_OUT:
-                    await session.remove()
-                case FaultKind.REPLACED:
-                    await session.replace()
-                case FaultKind.BANNED:
-                    await session.ban(code=BAN_CODE, expires_s=BAN_S)
-        if fault.session_phone is not None and not struck:
-            raise Refused(HTTPStatus.CONFLICT, f"{fault.kind} strikes connected sessions, and this one is not")
-        return struck
 
     async def _mail_for(self, phone: str) -> None:
         await self._exchange.store.durable()

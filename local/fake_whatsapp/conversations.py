@@ -32,7 +32,7 @@ class Conversations:
         keyring = self._contacts.phone(contact).keyring
         known = self._conversations.get((contact, device.phone), Conversation())
         if not known.sessions or known.sessions[0].their_identity != device.identity:
-            known = known.start(keyring, self._devices.take_bundle(device))
+            known = known.start(keyring, self._devices.take_bundle(device.phone))
         known, sealed = known.seal(keyring, _pad(plaintext))
         self._keep(contact, device.phone, known)
         return sealed
@@ -42,17 +42,22 @@ class Conversations:
         known = self._conversations.get((contact, phone), Conversation())
         known, padded = known.unseal(self._contacts.phone(contact).keyring, sealed)
         self._keep(contact, phone, known)
-        return padded[: -padded[-1]] if padded else padded
+        return unpad(padded)
 
     def restart(self, contact: str, device: Device) -> None:
         """Open a new session, because the device says that it cannot read the old one."""
         known = self._conversations.get((contact, device.phone), Conversation())
-        bundle = self._devices.take_bundle(device)
+        bundle = self._devices.take_bundle(device.phone)
         self._keep(contact, device.phone, known.start(self._contacts.phone(contact).keyring, bundle))
 
     def _keep(self, contact: str, phone: str, known: Conversation) -> None:
         self._conversations[contact, phone] = known
         self._store.write(SAVE, contact, phone, conversation.dump(known))
+
+
+def unpad(padded: bytes) -> bytes:
+    """Take WhatsApp's own padding away; what is all padding, or none, comes back empty."""
+    return padded[: -padded[-1]] if padded else padded
 
 
 def _pad(plaintext: bytes) -> bytes:

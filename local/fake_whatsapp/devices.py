@@ -93,13 +93,14 @@ class Devices:
     def one_time_keys_left(self, phone: str) -> int:
         return len(self._one_time.get(phone, ()))
 
-    def take_bundle(self, device: Device) -> Bundle:
+    def take_bundle(self, phone: str) -> Bundle:
         """The keys for one new session: a one-time key is given to one caller only, and may have run out."""
-        keys = self._one_time.get(device.phone)
+        device = self._devices[phone]
+        keys = self._one_time.get(phone)
         if not keys:
             return Bundle(device.identity, device.signed_id, device.signed_key)
         key_id, public = keys.popleft()
-        self._store.write("DELETE FROM one_time_key WHERE phone = ? AND id = ?", device.phone, key_id)
+        self._store.write("DELETE FROM one_time_key WHERE phone = ? AND id = ?", phone, key_id)
         return Bundle(device.identity, device.signed_id, device.signed_key, key_id, public)
 
     def _save(self, device: Device) -> None:

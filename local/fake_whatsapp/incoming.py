@@ -1,5 +1,7 @@
 """What a linked device gets: messages that contacts write to it, and their receipts for what it wrote."""
 
+# ruff: noqa: ANN401 - the library's protobuf classes have no static types
+
 from __future__ import annotations
 
 import secrets

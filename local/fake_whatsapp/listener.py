@@ -49,7 +49,7 @@ class Proxy:
 
     async def _tunnel(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        client.setblocking(False)
+        client.setblocking(False)  # noqa: FBT003  # the standard library names it no other way
         try:
             if self._exchange.faults.refuses(None):
                 client.close()
@@ -81,7 +81,7 @@ def bind(port: int) -> socket.socket:
         listening.bind((LOOPBACK, port))
     except OSError:
         listening.bind((LOOPBACK, 0))
-    listening.setblocking(False)
+    listening.setblocking(False)  # noqa: FBT003  # as above
     listening.listen(BACKLOG)
     return listening
 

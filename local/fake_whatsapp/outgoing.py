@@ -49,10 +49,11 @@ def accept(exchange: Exchange, device: Device, message: Node) -> Verdict:
     if fault is not None and fault.kind is FaultKind.ACK_ERROR:
         return Verdict(error=fault.code)
 
-    stanza = Stanza(wire_id, device.phone, recipient, datetime.now(UTC).isoformat())
-    delivered = groups.open_message if is_group else _open_direct
+    received_at = datetime.now(UTC).isoformat()
+    stanza = Stanza(wire_id, device.phone, recipient, received_at, bot_tag=message.child("bot") is not None)
+    open_message = groups.open_message if is_group else _open_direct
     try:
-        plaintext = delivered(exchange, device, message)
+        plaintext = open_message(exchange, device, message)
     except DuplicateMessage:
         exchange.wire.append_duplicate(stanza)
     except (WrongSession, MalformedMessage) as error:

@@ -17,7 +17,7 @@ from local.fake_whatsapp.exchange import Exchange
 from local.fake_whatsapp.link_code import WrongCode
 from local.fake_whatsapp.phones import number_of
 from local.fake_whatsapp.protocol.channel import Channel, ChannelClosed
-from local.fake_whatsapp.protocol.curve import KeyPair, hmac_sha256
+from local.fake_whatsapp.protocol.curve import KEY_BYTES, KeyPair, hmac_sha256
 from local.fake_whatsapp.protocol.node import SERVER, Node
 from local.fake_whatsapp.protocol.protos import DeviceIdentity, SignedDeviceIdentity, SignedDeviceIdentityHMAC
 
@@ -51,13 +51,13 @@ class QrCode:
     def parse(cls, text: str) -> QrCode:
         """Read the raw text of a code, in its new form (behind `#`) or the older one; raises ValueError."""
         parts = text.strip().rpartition("#")[2].split(",")
-        if len(parts) < 4:
+        if len(parts) < len(("ref", "noise key", "identity key", "secret")):
             raise ValueError("a QR code has at least four parts between commas")
         try:
             identity, adv_secret = (base64.b64decode(part, validate=True) for part in parts[2:4])
         except binascii.Error as error:
             raise ValueError("the keys of a QR code are base64") from error
-        if {len(identity), len(adv_secret)} != {32}:
+        if {len(identity), len(adv_secret)} != {KEY_BYTES}:
             raise ValueError("the keys of a QR code have 32 bytes")
         return cls(parts[0], identity, adv_secret)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 
+from local.fake_whatsapp import groups
 from local.fake_whatsapp.devices import Device
 from local.fake_whatsapp.exchange import Exchange
 from local.fake_whatsapp.media import HOST
@@ -12,6 +13,7 @@ from local.fake_whatsapp.protocol.node import SERVER, Node
 
 PHONE_DEVICE = Node("device", {"id": "0"})
 MEDIA_TTL_S = 3600
+PRIVACY = ("readreceipts", "last", "online", "profile", "status", "groupadd", "calladd")
 
 
 def answer(exchange: Exchange, device: Device, query: Node) -> Node:
@@ -41,7 +43,7 @@ def _contents(exchange: Exchange, device: Device, query: Node) -> tuple[Node, ..
         case "encrypt", "get" if query.child("count"):
             return (Node("count", {"value": str(exchange.devices.one_time_keys_left(device.phone))}),)
         case "encrypt", "get" if query.child("key"):
-            return (Node("list", {}, tuple(_bundles(exchange, device, query.require("key")))),)
+            return (Node("list", {}, tuple(_bundles(exchange, query.require("key")))),)
         case "usync", _:
             users = query.require("usync").require("list").children
             return (Node("usync", {}, (Node("list", {}, tuple(_user(exchange, device, user) for user in users)),)),)
@@ -49,6 +51,12 @@ def _contents(exchange: Exchange, device: Device, query: Node) -> tuple[Node, ..
             ttl = str(MEDIA_TTL_S)
             attrs = {"auth": "loopback", "ttl": ttl, "auth_ttl": ttl, "max_buckets": "12"}
             return (Node("media_conn", attrs, (Node("host", {"hostname": HOST}),)),)
+        case "privacy", "get":
+            return (Node("privacy", {}, tuple(Node("category", {"name": n, "value": "all"}) for n in PRIVACY)),)
+        case "w:g2", "get" if query.child("query"):
+            return (groups.describe(exchange, device, query.jid("to")),)
+        case "w:g2", "get":
+            return (Node("groups", {}, ()),)
         case "md", _ if is_logout(query):
             exchange.devices.unlink(device.phone)
     # An empty result is what the other questions of a linked device are content with.
@@ -65,7 +73,7 @@ def _public_key(key: Node) -> tuple[int, bytes]:
     return int.from_bytes(key.require("id").data, "big"), key.require("value").data
 
 
-def _bundles(exchange: Exchange, device: Device, wanted: Node) -> list[Node]:
+def _bundles(exchange: Exchange, wanted: Node) -> list[Node]:
     """Keys of phones. The client's own device is not among them: it has no need to write to itself."""
     users = [user.jid("jid") for user in wanted.children]
     return [

@@ -50,7 +50,8 @@ CREATE TABLE IF NOT EXISTS wire (
     text          TEXT,
     payload       TEXT NOT NULL,
     received_at   TEXT NOT NULL,
-    resend        INTEGER NOT NULL
+    resend        INTEGER NOT NULL,
+    bot_tag       INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS wire_by_id ON wire (session_phone, wire_id);
 

@@ -42,7 +42,6 @@ async def serve(data_dir: Path, *, control_port: int = 0) -> AsyncIterator[Addre
     The data folder is created when it is missing. A server that starts on the folder of an earlier one knows what
     that one had acknowledged, and listens on the same proxy port as long as nobody has taken it.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
     store = Store(data_dir / "fake_whatsapp.sqlite3")
     exchange = _exchange(store, data_dir)
     async with asyncio.TaskGroup() as tasks:

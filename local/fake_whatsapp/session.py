@@ -119,7 +119,9 @@ class Session:
         result = queries.answer(self._exchange, self._device, query)
         await self._exchange.store.durable()
         await self._channel.send(result)
-        if query.attrs.get("xmlns") == "passive":
+        device = self._exchange.devices.get(self._device.phone)
+        if query.attrs.get("xmlns") == "passive" and device is not None and device.has_keys:
+            # A client uploads its keys before it calls itself active; without them nobody can write to it.
             self._is_active.set()
 
     def _hear_receipt(self, receipt: Node) -> None:

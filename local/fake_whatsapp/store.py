@@ -21,6 +21,7 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._pending: list[tuple[str, Row]] = []
         self._committed: asyncio.Future[None] | None = None

@@ -9,13 +9,13 @@ from typing import Any
 from local.fake_whatsapp.store import Store
 
 APPEND = """
-INSERT INTO wire (wire_id, session_phone, recipient, type, text, payload, received_at, resend)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, EXISTS (SELECT 1 FROM wire WHERE session_phone = ?2 AND wire_id = ?1)
+INSERT INTO wire (wire_id, session_phone, recipient, type, text, payload, received_at, resend, bot_tag)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, EXISTS (SELECT 1 FROM wire WHERE session_phone = ?2 AND wire_id = ?1), ?8
 """
 # A frame that arrives a second time cannot be decrypted a second time: its content is that of the first row.
 APPEND_DUPLICATE = """
-INSERT INTO wire (wire_id, session_phone, recipient, type, text, payload, received_at, resend)
-SELECT wire_id, session_phone, recipient, type, text, payload, ?4, 1
+INSERT INTO wire (wire_id, session_phone, recipient, type, text, payload, received_at, resend, bot_tag)
+SELECT wire_id, session_phone, recipient, type, text, payload, ?4, 1, ?5
   FROM wire
  WHERE session_phone = ?2 AND wire_id = ?1 AND recipient = ?3
  ORDER BY seq DESC
@@ -23,7 +23,7 @@ SELECT wire_id, session_phone, recipient, type, text, payload, ?4, 1
 """
 RECIPIENT = "SELECT recipient FROM wire WHERE session_phone = ? AND wire_id = ? LIMIT 1"
 SELECT = """
-SELECT seq, wire_id, session_phone, recipient, type, text, payload, received_at, resend
+SELECT seq, wire_id, session_phone, recipient, type, text, payload, received_at, resend, bot_tag
   FROM wire
  WHERE seq > ?1 AND (?2 IS NULL OR session_phone = ?2) AND (?3 IS NULL OR recipient = ?3)
  ORDER BY seq
@@ -44,12 +44,16 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Stanza:
-    """One message stanza: `recipient` is a phone, or a group's JID."""
+    """One message stanza: `recipient` is a phone, or a group's JID.
+
+    `bot_tag` says that the stanza marks its message as an AI's, which phones show to the reader.
+    """
 
     wire_id: str
     session_phone: str
     recipient: str
     received_at: str
+    bot_tag: bool
 
 
 class WireLog:
@@ -69,11 +73,19 @@ class WireLog:
             content.text,
             payload,
             stanza.received_at,
+            int(stanza.bot_tag),
         )
 
     def append_duplicate(self, stanza: Stanza) -> None:
         """The same frame came again: the row says what the first one said."""
-        self._store.write(APPEND_DUPLICATE, stanza.wire_id, stanza.session_phone, stanza.recipient, stanza.received_at)
+        self._store.write(
+            APPEND_DUPLICATE,
+            stanza.wire_id,
+            stanza.session_phone,
+            stanza.recipient,
+            stanza.received_at,
+            int(stanza.bot_tag),
+        )
 
     def recipient_of(self, session_phone: str, wire_id: str) -> str | None:
         """To whom the session sent the message of that id; blocks, so call it in a thread."""
@@ -93,8 +105,9 @@ class WireLog:
                 "payload": json.loads(payload),
                 "received_at": received_at,
                 "resend": bool(resend),
+                "bot_tag": bool(bot_tag),
             }
-            for seq, wire_id, phone, recipient, kind, text, payload, received_at, resend in self._store.read(
+            for seq, wire_id, phone, recipient, kind, text, payload, received_at, resend, bot_tag in self._store.read(
                 SELECT, after, session_phone, contact
             )
         ]

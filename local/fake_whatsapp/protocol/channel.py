@@ -58,7 +58,9 @@ class Frames:
 class Channel:
     """Nodes to and from one client, encrypted. Sends are whole and in the order of their calls."""
 
-    def __init__(self, socket: web.WebSocketResponse, *, frames: Frames, codec: Codec, ciphers: tuple[Cipher, Cipher]):
+    def __init__(
+        self, socket: web.WebSocketResponse, *, frames: Frames, codec: Codec, ciphers: tuple[Cipher, Cipher]
+    ) -> None:
         self._socket = socket
         self._frames = frames
         self._codec = codec

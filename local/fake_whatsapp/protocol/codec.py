@@ -170,7 +170,8 @@ class _Reader:
                 return self._number(1)
             case 249:
                 return self._number(2)
-        _refuse(f"{kind} does not start a list")
+            case _:
+                return _refuse(f"{kind} does not start a list")
 
     def _content(self) -> Content:
         kind = self._number(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Union
+from typing import TypeAlias
 
 USER_SERVER = "s.whatsapp.net"
 LID_SERVER = "lid"
@@ -32,7 +32,7 @@ class Jid(str):
 
 SERVER = Jid(USER_SERVER)
 
-Content = Union[tuple["Node", ...], bytes, None]
+Content: TypeAlias = "tuple[Node, ...] | bytes | None"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import ctypes
 import re
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 LIBRARY_NAME = "neonize-linux"
 SINGLE_TOKENS = 236
@@ -65,11 +66,10 @@ def library_segments() -> list[Segment]:
     """Every readable part of the library that is mapped into this process; Linux only."""
     pattern = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r([w-])")
     segments = []
-    with open("/proc/self/maps", encoding="ascii") as maps:
-        for line in maps:
-            match = pattern.match(line)
-            if match and LIBRARY_NAME in line:
-                segments.append(Segment(int(match[1], 16), int(match[2], 16), match[3] == "w"))
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        match = pattern.match(line)
+        if match and LIBRARY_NAME in line:
+            segments.append(Segment(int(match[1], 16), int(match[2], 16), match[3] == "w"))
     return segments
 
 

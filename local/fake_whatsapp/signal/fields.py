@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 VARINT = 0
 LENGTH_DELIMITED = 2
+# A byte of a number carries seven bits, and says whether another follows.
+LOW_BITS = 0x7F
+MORE = 0x80
 
 
 class MalformedMessage(ValueError):
@@ -58,8 +61,8 @@ class Fields:
 
 def _varint(number: int) -> bytes:
     out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
+    while number > LOW_BITS:
+        out.append(number & LOW_BITS | MORE)
         number >>= 7
     out.append(number)
     return bytes(out)
@@ -70,8 +73,8 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     while at < len(data):
         byte = data[at]
         at += 1
-        number |= (byte & 127) << shift
+        number |= (byte & LOW_BITS) << shift
         shift += 7
-        if byte < 128:
+        if not byte & MORE:
             return number, at
     raise MalformedMessage("a number ends too early")

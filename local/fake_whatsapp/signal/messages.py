@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from local.fake_whatsapp.protocol.curve import DJB_TYPE, hmac_sha256
+from local.fake_whatsapp.protocol.curve import DJB_TYPE, KEY_BYTES, hmac_sha256
 from local.fake_whatsapp.signal import fields
 from local.fake_whatsapp.signal.fields import MalformedMessage
 
@@ -91,6 +91,6 @@ def _check_version(raw: bytes) -> None:
 
 
 def _public_key(serialized: bytes) -> bytes:
-    if len(serialized) != 33 or serialized[:1] != DJB_TYPE:
+    if len(serialized) != len(DJB_TYPE) + KEY_BYTES or serialized[:1] != DJB_TYPE:
         raise MalformedMessage("not a Curve25519 key")
     return serialized[1:]
