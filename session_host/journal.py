@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -86,8 +86,8 @@ class Journal:
         self._read_to[batch.path] = batch.end
         self._drop_when_read(batch.path)
 
-    def orphans(self, connection_id: ConnectionId | None = None, *, limit: int = 200) -> Iterator[Batch]:
-        """Entries that dead processes of this machine left, a batch at a time; a file is deleted when the next batch is asked for.
+    def orphans(self, connection_id: ConnectionId | None = None, *, limit: int = 200) -> Generator[Batch, None, None]:
+        """Entries that dead processes of this machine left, in batches; asking for the next one says that this is done.
 
         The caller holds the dead process's lock meanwhile, so nobody else replays them.
         """

@@ -120,7 +120,7 @@ class JournalFeed:
                     await self._commit(batch)
                     count += len(batch.entries)
             finally:
-                batches.close()
+                await asyncio.to_thread(batches.close)
         if count:
             log.info("journal_replayed", entries=count)
         return count

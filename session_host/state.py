@@ -8,6 +8,7 @@ Roads between the phases:
     any ─→ ENDED: logged out, replaced, banned, failed; a person or an API call starts it again
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -102,7 +103,17 @@ class StartFailed:
     error: str
 
 
-Event = ClientEvent | Opened | Due | DeviceGone | StartFailed
+@dataclass(frozen=True, slots=True)
+class StoreLost:
+    """Postgres, and with it the device store, is away: what came in now could not be decrypted, but would be acked."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreBack:
+    """The store answers again."""
+
+
+Event = ClientEvent | Opened | Due | DeviceGone | StartFailed | StoreLost | StoreBack
 
 
 # ---- what the host does
@@ -172,15 +183,13 @@ def decide(state: State, event: Event, *, now_s: float, utc: datetime) -> Decisi
     if state.phase is Phase.ENDED:
         return state, ()
     match event:
-        case Opened():
-            return _opened(state, now_s)
-        case Due():
-            return _due(state, now_s)
+        case Opened() | Due() | StoreBack():
+            return _HOSTS_WORD[type(event)](state, now_s)
         case QrShown() | QrEnded() | PairFailed() | Paired():
             return _pairing(state, event, now_s)
         case LoggedOut() | DeviceGone() | Replaced() | Banned() | Outdated():
             return _ended(state, event, utc)
-        case Ended() | StartFailed() | JournalFailed():
+        case Ended() | StartFailed() | JournalFailed() | StoreLost():
             return _again(state, now_s, reason=_WHY_AGAIN[type(event)])
         case Profile():
             return state, (Describe(event),)
@@ -192,10 +201,11 @@ def decide(state: State, event: Event, *, now_s: float, utc: datetime) -> Decisi
     assert_never(event)
 
 
-_WHY_AGAIN: Final[dict[type[Ended | StartFailed | JournalFailed], str]] = {
+_WHY_AGAIN: Final[dict[type[Ended | StartFailed | JournalFailed | StoreLost], str]] = {
     Ended: "library_ended",
     StartFailed: "start_failed",
     JournalFailed: "journal_failed",
+    StoreLost: "store_away",
 }
 
 
@@ -303,6 +313,11 @@ def _again(state: State, now_s: float, *, reason: str) -> Decision:
     return waiting, (*moves, Stop())
 
 
+def _store_back(state: State, now_s: float) -> Decision:
+    """Whatever failed meanwhile failed because of the store: begin again at once."""
+    return (replace(state, failures=0, due_at=now_s), ()) if state.phase is Phase.WAITING else (state, ())
+
+
 def _pairing_expired(state: State) -> Decision:
     return _end(state, S.FAILED, "PAIRING_EXPIRED")
 
@@ -310,6 +325,13 @@ def _pairing_expired(state: State) -> Decision:
 def _end(state: State, to: SessionStatus, reason: str, *, forget: bool = False) -> Decision:
     ended = replace(state, phase=Phase.ENDED, due_at=None, device_jid=None if forget else state.device_jid)
     return ended, (Stop(), *((ForgetDevice(),) if forget else ()), Move(to, reason), GiveUp())
+
+
+_HOSTS_WORD: Final[dict[type[Opened | Due | StoreBack], Callable[[State, float], Decision]]] = {
+    Opened: _opened,
+    Due: _due,
+    StoreBack: _store_back,
+}
 
 
 def _ban(event: Banned, utc: datetime) -> str:

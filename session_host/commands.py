@@ -1,0 +1,140 @@
+"""The host's command API: authenticated HTTP, one POST a command (`shared/hosts/protocol.py` says what they mean)."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import structlog
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from session_host.roster import Roster
+from session_host.sends import SendDesk
+from session_host.session import Session
+from shared.db.pool import AWAY
+from shared.domain.errors import Unavailable
+from shared.domain.ids import ConnectionId
+from shared.domain.session import SessionStatus
+from shared.hosts import protocol
+from shared.hosts.protocol import Checked, Ended, NotConnected, NotOwner, Refused, StateAnswer
+
+C = TypeVar("C", bound=BaseModel)
+
+# A batch of a thousand numbers fits; a message's text is at most 64 KiB.
+_BODY_BYTES: Final = 1024 * 1024
+# A message that is on its way gets this long before its socket is closed.
+_SETTLE_S: Final = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Commands:
+    """What each command does with the roster and the desk."""
+
+    def __init__(self, roster: Roster, desk: SendDesk) -> None:
+        self._roster = roster
+        self._desk = desk
+
+    def application(self, *, token: str) -> web.Application:
+        """Serve the commands to whoever shows the token."""
+        app = web.Application(client_max_size=_BODY_BYTES, middlewares=[_only_with(token)])
+        table: list[tuple[str, Callable[[web.Request], Awaitable[web.Response]]]] = [
+            ("open", _command(protocol.Open, self.open)),
+            ("close", _command(protocol.Close, self.close)),
+            ("logout", _command(protocol.Logout, self.logout)),
+            ("pair-code", _command(protocol.PairCode, self.pair_code)),
+            ("send", _command(protocol.Send, self.send)),
+            ("lookup", _command(protocol.Lookup, self.lookup)),
+            ("check", _command(protocol.Check, self.check)),
+            ("state", _command(protocol.State, self.state)),
+        ]
+        app.add_routes([web.post(f"{protocol.COMMANDS}/{name}", handler) for name, handler in table])
+        return app
+
+    async def open(self, command: protocol.Open) -> BaseModel:
+        return await self._roster.open(ConnectionId(command.connection_id), restart=command.restart)
+
+    async def close(self, command: protocol.Close) -> BaseModel:
+        session = self._held(command.connection_id, command.epoch)
+        if session is None:
+            return NotOwner()
+        await self._desk.settle(session.connection_id, within_s=_SETTLE_S)
+        await session.close(SessionStatus.CLOSED, reason="stop")
+        return Ended()
+
+    async def logout(self, command: protocol.Logout) -> BaseModel:
+        session = self._held(command.connection_id, command.epoch)
+        if session is None:
+            return NotOwner()
+        await self._desk.settle(session.connection_id, within_s=_SETTLE_S)
+        to = SessionStatus.CLOSED if command.is_deleted else SessionStatus.LOGGED_OUT
+        unlinked = await session.logout(to, reason="delete" if command.is_deleted else "logout")
+        return Ended(unlinked=True) if unlinked else NotConnected()
+
+    async def pair_code(self, command: protocol.PairCode) -> BaseModel:
+        session = self._held(command.connection_id, command.epoch)
+        return NotOwner() if session is None else await session.pair_code(command.phone)
+
+    async def send(self, command: protocol.Send) -> BaseModel:
+        return await self._desk.send(command, self._roster.get(ConnectionId(command.connection_id)))
+
+    async def lookup(self, command: protocol.Lookup) -> BaseModel:
+        return await self._desk.lookup(command, self._roster.get(ConnectionId(command.connection_id)))
+
+    async def check(self, command: protocol.Check) -> BaseModel:
+        session = self._held(command.connection_id, command.epoch)
+        if session is None:
+            return NotOwner()
+        if session.client is None or not session.may_send:
+            return NotConnected()
+        answer = await session.client.are_on_whatsapp(tuple(command.phones))
+        return answer if isinstance(answer, Refused | NotConnected) else Checked(on_whatsapp=dict(answer))
+
+    async def state(self, command: protocol.State) -> BaseModel:
+        session = self._roster.get(ConnectionId(command.connection_id))
+        if session is None:
+            return StateAnswer(is_held=False)
+        return StateAnswer(
+            is_held=True,
+            epoch=session.epoch,
+            phase=session.phase.value,
+            is_sending=self._desk.is_sending(session.connection_id),
+        )
+
+    def _held(self, connection_id: object, epoch: int) -> Session | None:
+        session = self._roster.get(ConnectionId(connection_id))  # type: ignore[arg-type]  # a UUID, by the command
+        return session if session is not None and session.epoch == epoch else None
+
+
+def _command(
+    model: type[C], run: Callable[[C], Awaitable[BaseModel]]
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            command = model.model_validate_json(await request.read())
+        except ValidationError as error:
+            found = error.errors(include_input=False, include_url=False, include_context=False)
+            return web.json_response({"errors": [f"{one['loc']}: {one['msg']}" for one in found]}, status=422)
+        try:
+            answer = await run(command)
+        except (*AWAY, Unavailable) as error:
+            log.warning("command_unavailable", command=model.__name__, error=type(error).__name__)
+            return web.json_response({"error": "UNAVAILABLE"}, status=503)
+        return web.Response(text=answer.model_dump_json(), content_type="application/json")
+
+    return handle
+
+
+def _only_with(token: str) -> Callable[..., Awaitable[web.StreamResponse]]:
+    expected = f"Bearer {token}".encode()
+
+    @web.middleware
+    async def check(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+        if not hmac.compare_digest(given, expected):
+            return web.json_response({"error": "UNAUTHORIZED"}, status=401)
+        return await handler(request)
+
+    return check

@@ -1,0 +1,257 @@
+"""The sessions of this process: taken by lease, renewed, adopted from dead hosts, let go when they are lost."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from session_host.journal_feed import JournalFeed
+from session_host.session import Means, Session
+from session_host.state import StoreBack, StoreLost
+from shared.db import connections, hosts, leases
+from shared.db.leases import Lease, Renewed
+from shared.db.pool import AWAY, COLLISION
+from shared.domain.errors import Unavailable
+from shared.domain.ids import ConnectionId, HostId
+from shared.domain.session import WORKED_ON, SessionStatus
+from shared.hosts.protocol import Full, HeldElsewhere, NoSession, OpenAnswer, Taken
+from shared.queues.runtime import Queues, retry_collisions
+
+# How soon a dead host's session is noticed, once its lease has lapsed.
+_LOOK_S: Final = 1.0
+# A stopped Postgres accepts connections and answers nothing.
+_ANSWER_S: Final = 2.5
+# The journals of dead processes of this machine are looked for again this often.
+_ORPHANS_S: Final = 10.0
+# A user wants it offline, and the job that does it seems lost.
+_UNWANTED_S: Final = 60.0
+_ADOPT_AT_ONCE: Final = 4
+_STOP_ALL_S: Final = 4.5
+_GIVE_BACK_S: Final = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class Roster:
+    """Owns every Session of this process. `run` keeps the leases; the commands look sessions up."""
+
+    def __init__(
+        self,
+        host: HostId,
+        queues: Queues,
+        feed: JournalFeed,
+        group: asyncio.TaskGroup,
+        *,
+        capacity: int,
+        lease_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._host = host
+        self._queues = queues
+        self._feed = feed
+        self._group = group
+        self._capacity = capacity
+        self._lease_s = lease_s
+        self._clock = clock
+        self._means: Means | None = None
+        self._sessions: dict[ConnectionId, Session] = {}
+        self._opening = asyncio.Lock()
+        self._valid_until = 0.0
+        self._renew_at = 0.0
+        self._orphans_at = 0.0
+        self._unwanted_since: dict[ConnectionId, float] = {}
+        self._is_away = False
+        self._is_closing = False
+
+    def equip(self, means: Means) -> None:
+        """Give it what sessions work with; before `run`."""
+        self._means = means
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def get(self, connection_id: ConnectionId) -> Session | None:
+        return self._sessions.get(connection_id)
+
+    def lease_is_valid(self) -> bool:
+        """By this process's own clock: also after it was stopped and continued."""
+        return self._clock() < self._valid_until
+
+    async def open(self, connection_id: ConnectionId, *, restart: bool = False) -> OpenAnswer:
+        """Take the session, or say who has it. Twice is once; `restart` closes a socket that is open first."""
+        async with self._opening:
+            held = self._sessions.get(connection_id)
+            if held is not None and not restart:
+                return Taken(status=held.phase.value, epoch=held.epoch)
+            if held is not None:
+                await self._drop(held)
+            if len(self._sessions) >= self._capacity or self._is_closing:
+                return Full()
+            began = self._clock()
+            lease = await self._claim(connection_id)
+            if lease is None:
+                owner = await hosts.owner(self._queues.pool, connection_id)
+                return NoSession() if owner is None else HeldElsewhere()
+            # The others' leases are no younger than this one.
+            if not self._sessions:
+                self._valid_until = began + self._lease_s
+            await self._begin(lease)
+            return Taken(status=lease.status.value, epoch=lease.epoch)
+
+    async def run(self) -> None:
+        """Renew, expire, adopt, once a second, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(_ANSWER_S):
+                    await self._look()
+            except (*AWAY, *COLLISION, Unavailable) as error:
+                self._store_lost(error)
+            else:
+                self._store_back()
+                await self._adopt()
+            await asyncio.sleep(_LOOK_S)
+
+    async def close(self) -> None:
+        """Close every socket and give every lease back: others take the sessions at once."""
+        self._is_closing = True
+        sessions = list(self._sessions.values())
+        # What does not stop in time ends with the process, a moment later.
+        stopping = [asyncio.ensure_future(session.drop()) for session in sessions]
+        if stopping:
+            await asyncio.wait(stopping, timeout=_STOP_ALL_S)
+        try:
+            async with asyncio.timeout(_GIVE_BACK_S):
+                for session in sessions:
+                    await self._give_back(session)
+                await hosts.stop(self._queues.pool, self._host)
+        except (*AWAY, *COLLISION, Unavailable) as error:
+            log.warning("leases_left_to_lapse", error=type(error).__name__)
+
+    # ---- one look
+
+    async def _look(self) -> None:
+        pool = self._queues.pool
+        began = self._clock()
+        await hosts.see(pool, self._host)
+        if began >= self._renew_at or self._is_away:
+            renewed = await leases.renew(pool, self._host, ttl_s=self._lease_s)
+            self._valid_until = began + self._lease_s
+            self._renew_at = began + self._lease_s / 3
+            self._let_go(renewed, now=began)
+            await self._release_strays(renewed)
+        await self._expire()
+
+    async def _expire(self) -> None:
+        async def commit() -> None:
+            async with self._queues.transaction() as tx:
+                tx.fan_out(*await leases.expire(tx.connection))
+
+        await retry_collisions(commit)
+
+    def _let_go(self, renewed: dict[ConnectionId, Renewed], *, now: float) -> None:
+        for connection_id, session in list(self._sessions.items()):
+            found = renewed.get(connection_id)
+            if found is None or found.epoch != session.epoch:
+                log.warning("lease_lost", session_id=str(connection_id), epoch=session.epoch)
+                self._group.create_task(self._drop(session))
+            elif found.is_wanted:
+                self._unwanted_since.pop(connection_id, None)
+            elif now - self._unwanted_since.setdefault(connection_id, now) > _UNWANTED_S:
+                self._group.create_task(session.close(SessionStatus.CLOSED, reason="not_wanted"))
+
+    async def _release_strays(self, renewed: dict[ConnectionId, Renewed]) -> None:
+        """Leases of sessions that this process lost hold of, so that somebody takes them up again."""
+        async with self._opening:
+            for connection_id, found in renewed.items():
+                if connection_id not in self._sessions:
+                    await leases.release(self._queues.pool, connection_id, epoch=found.epoch)
+
+    async def _adopt(self) -> None:
+        room = min(self._capacity - len(self._sessions), _ADOPT_AT_ONCE)
+        try:
+            if self._clock() >= self._orphans_at:
+                self._orphans_at = self._clock() + _ORPHANS_S
+                await self._feed.replay_orphans()
+            if room <= 0 or self._is_closing:
+                return
+            for connection_id in await leases.adoptable(self._queues.pool, limit=room):
+                if connection_id in self._sessions:
+                    continue
+                log.info("session_adopted", session_id=str(connection_id))
+                await self.open(connection_id)
+        except (*AWAY, *COLLISION, Unavailable) as error:
+            self._store_lost(error)
+
+    def _store_lost(self, error: BaseException) -> None:
+        """Without the store messages cannot be decrypted, but WhatsApp would think that they arrived."""
+        if not self._is_away:
+            log.warning("store_lost", error=type(error).__name__, sessions=len(self._sessions))
+            for session in self._sessions.values():
+                session.tell(StoreLost())
+        self._is_away = True
+
+    def _store_back(self) -> None:
+        if self._is_away:
+            log.info("store_back", sessions=len(self._sessions))
+            for session in self._sessions.values():
+                session.tell(StoreBack())
+        self._is_away = False
+
+    # ---- one session
+
+    async def _claim(self, connection_id: ConnectionId) -> Lease | None:
+        async with self._queues.transaction() as tx:
+            lease = await leases.claim(tx.connection, connection_id, self._host, ttl_s=self._lease_s)
+            if lease is not None and lease.status not in WORKED_ON:
+                moved = await connections.move(
+                    tx.connection, connection_id, SessionStatus.INITIALIZING, reason="start", epoch=lease.epoch
+                )
+                if moved.fan_out:
+                    tx.fan_out(connection_id)
+        return lease
+
+    async def _begin(self, lease: Lease) -> None:
+        assert self._means is not None
+        connection_id = lease.connection_id
+        # What a dead process wrote down comes before what this one will receive.
+        await self._feed.replay_orphans(connection_id)
+        session = Session(lease, self._means, record=lambda found: self._feed.record(connection_id, found))
+        self._sessions[connection_id] = session
+        self._group.create_task(self._keep(session))
+
+    async def _keep(self, session: Session) -> None:
+        try:
+            await session.run()
+        except Exception as error:
+            # The root of a session: its fault must not end the others. Its lease is a stray and released.
+            log.exception("session_failed", session_id=str(session.connection_id), error=type(error).__name__)
+            await session.drop()
+        finally:
+            if self._sessions.get(session.connection_id) is session:
+                del self._sessions[session.connection_id]
+                self._unwanted_since.pop(session.connection_id, None)
+
+    async def _drop(self, session: Session) -> None:
+        if self._sessions.get(session.connection_id) is session:
+            del self._sessions[session.connection_id]
+        await session.drop()
+
+    async def _give_back(self, session: Session) -> None:
+        """As if the lease had lapsed this moment: `disconnected` until another host has taken it."""
+
+        async def commit() -> None:
+            async with self._queues.transaction() as tx:
+                moved = await connections.move(
+                    tx.connection,
+                    session.connection_id,
+                    SessionStatus.DISCONNECTED,
+                    reason="host_stopped",
+                    epoch=session.epoch,
+                )
+                if moved.fan_out:
+                    tx.fan_out(session.connection_id)
+                await leases.release(tx.connection, session.connection_id, epoch=session.epoch)
+
+        await retry_collisions(commit)

@@ -1,0 +1,255 @@
+"""One session on this host: feeds the state machine what happens and does what it decides, one event at a time."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from session_host import state as machine
+from session_host.records import Change, SessionRecords
+from session_host.state import (
+    Action,
+    AskPairCode,
+    Describe,
+    DeviceGone,
+    Due,
+    Event,
+    ForgetDevice,
+    GiveUp,
+    Link,
+    Move,
+    Opened,
+    Phase,
+    ShowQr,
+    Start,
+    StartFailed,
+    State,
+    Stop,
+)
+from session_host.whatsapp.port import ClientFactory, ClientSpec, DeviceMissing, Record, WhatsAppClient
+from shared.db.leases import Lease
+from shared.db.pool import AWAY, COLLISION
+from shared.domain.errors import Unavailable
+from shared.domain.ids import ConnectionId
+from shared.domain.session import SessionStatus
+from shared.hosts.protocol import CodeShown, NotConnected, PairCodeAnswer, Refused
+
+# The library stops in some milliseconds, or not at all (a dial that hangs, a QR code on show).
+STOP_S: Final = 4.0
+# How long a phone accepts a pairing code.
+PAIR_CODE_S: Final = 160.0
+# Rows that could not be written, because Postgres was away, are tried again this often.
+_WRITE_AGAIN_S: Final = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What a session works with, the same for all of a process."""
+
+    make_client: ClientFactory
+    records: SessionRecords
+    lease_is_valid: Callable[[], bool]
+    on_leak: Callable[[], None]
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+
+
+class Session:
+    """Run `run` in a task of its own; it returns when the session has ended here, and its lease is given back."""
+
+    def __init__(self, lease: Lease, means: Means, *, record: Record) -> None:
+        self._lease = lease
+        self._means = means
+        self._record = record
+        phone = lease.pairing_phone if lease.pairing_method == "code" else None
+        self._state = State(device_jid=lease.device_jid, code_phone=phone)
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._client: WhatsAppClient | None = None
+        self._attempt = 0  # events of an earlier client are late
+        self._turn = asyncio.Lock()  # one event, or one command, at a time
+        self._unwritten: list[Change] = []
+        self._has_logged_in = False
+        self._is_over = asyncio.Event()
+
+    # ---- as commands and sends see it
+
+    @property
+    def connection_id(self) -> ConnectionId:
+        return self._lease.connection_id
+
+    @property
+    def epoch(self) -> int:
+        return self._lease.epoch
+
+    @property
+    def device_jid(self) -> str | None:
+        return self._state.device_jid
+
+    @property
+    def phase(self) -> Phase:
+        return self._state.phase
+
+    @property
+    def client(self) -> WhatsAppClient | None:
+        return self._client
+
+    @property
+    def may_send(self) -> bool:
+        return self._state.phase is Phase.ONLINE and self._means.lease_is_valid()
+
+    @property
+    def has_logged_in(self) -> bool:
+        return self._has_logged_in
+
+    def tell(self, event: Event) -> None:
+        """Something happened; it is seen to in order."""
+        self._events.put_nowait(event)
+
+    async def run(self) -> None:
+        """See to events until the session ends."""
+        self.tell(Opened())
+        while not self._is_over.is_set():
+            event = await self._next()
+            async with self._turn:
+                if event is not None and not self._is_over.is_set():
+                    await self._see_to(event)
+                await self._write_down()
+
+    async def pair_code(self, phone: str) -> PairCodeAnswer:
+        """A code to type on the phone, shown on the connection too; NotConnected unless a QR code is on show."""
+        async with self._turn:
+            if self._state.phase is not Phase.PAIRING or not self._state.codes_of_set or self._client is None:
+                return NotConnected()
+            # A new set of codes gets a new code for the same phone.
+            self._state = replace(self._state, code_phone=phone)
+            return await self._ask_pair_code(phone)
+
+    async def close(self, to: SessionStatus, *, reason: str) -> None:
+        """Close the socket, move the session and give the lease back. The phone stays linked."""
+        async with self._turn:
+            await self._finish([Move(to, reason), GiveUp()])
+
+    async def logout(self, to: SessionStatus, *, reason: str) -> bool | None:
+        """Unlink at the phone, then close. False: not confirmed, and nothing was changed; None: not connected."""
+        async with self._turn:
+            if self._client is None or not self.may_send:
+                return None
+            if not await self._client.logout():
+                return False
+            await self._finish([ForgetDevice(), Move(to, reason), GiveUp()])
+            return True
+
+    async def drop(self) -> None:
+        """The lease is another's, or the process ends: close the socket and write nothing more."""
+        async with self._turn:
+            self._is_over.set()
+            self._unwritten.clear()
+            await self._stop_client()
+        self.tell(Due())
+
+    # ---- the loop's parts
+
+    async def _next(self) -> Event | None:
+        """The next event; Due when its time has come; None when only unwritten rows are to be tried again."""
+        timeout_s = None
+        if self._unwritten:
+            timeout_s = _WRITE_AGAIN_S
+        elif self._state.due_at is not None:
+            timeout_s = max(self._state.due_at - self._means.clock(), 0.0)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._events.get()
+        except TimeoutError:
+            return None if self._unwritten else Due()
+
+    async def _see_to(self, event: Event) -> None:
+        before = self._state.phase
+        self._state, actions = machine.decide(self._state, event, now_s=self._means.clock(), utc=self._means.now())
+        if self._state.phase is not before:
+            log.info(
+                "session_phase_changed",
+                session_id=str(self.connection_id),
+                phase=self._state.phase.value,
+                because=type(event).__name__,
+            )
+        if self._state.phase is Phase.ONLINE:
+            self._has_logged_in = True
+        for action in actions:
+            await self._do(action)
+
+    async def _do(self, action: Action) -> None:
+        match action:
+            case Start():
+                await self._start_client()
+            case Stop():
+                await self._stop_client()
+            case AskPairCode():
+                await self._ask_pair_code(action.phone)
+            case Move() | ShowQr() | Link() | Describe() | ForgetDevice() | GiveUp():
+                self._unwritten.append(action)
+
+    async def _write_down(self) -> None:
+        """Write what was decided, in order. What Postgres does not take now stays for later."""
+        while self._unwritten:
+            action = self._unwritten[0]
+            try:
+                await self._means.records.write(self._lease, action)
+            except (*AWAY, *COLLISION, Unavailable) as error:
+                log.warning("session_row_waits", session_id=str(self.connection_id), error=type(error).__name__)
+                return
+            if not self._unwritten:
+                return
+            self._unwritten.pop(0)
+            if isinstance(action, GiveUp):
+                self._is_over.set()
+
+    async def _start_client(self) -> None:
+        await self._stop_client()
+        self._attempt += 1
+        attempt = self._attempt
+        client = self._means.make_client(
+            ClientSpec(
+                connection_id=self.connection_id,
+                device_jid=self._state.device_jid,
+                emit=lambda event: self.tell(event) if attempt == self._attempt else None,
+                record=self._record,
+            )
+        )
+        self._client = client
+        try:
+            await client.start()
+        except DeviceMissing:
+            self.tell(DeviceGone())
+        except Unavailable as error:
+            self.tell(StartFailed(type(error).__name__))
+
+    async def _stop_client(self) -> None:
+        self._attempt += 1
+        client, self._client = self._client, None
+        if client is not None and not await client.stop(deadline_s=STOP_S):
+            log.warning("client_leaked", session_id=str(self.connection_id))
+            self._means.on_leak()
+
+    async def _ask_pair_code(self, phone: str) -> PairCodeAnswer:
+        assert self._client is not None
+        code = await self._client.pair_code(phone)
+        if isinstance(code, Refused | NotConnected):
+            log.warning("pair_code_refused", session_id=str(self.connection_id))
+            return code
+        await self._write_down()
+        await self._means.records.show_pair_code(self._lease, code, lives_s=PAIR_CODE_S)
+        return CodeShown(code=code, expires_at=self._means.now() + timedelta(seconds=PAIR_CODE_S))
+
+    async def _finish(self, actions: list[Change]) -> None:
+        self._state = replace(self._state, phase=Phase.ENDED, due_at=None)
+        await self._stop_client()
+        self._unwritten.extend(actions)
+        await self._write_down()
+        # Wakes `run`, which ends, or goes on trying to write.
+        self.tell(Due())
