@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 _CONNECT_TIMEOUT_S = 0.2
+# Taskiq's manager looks once a second; after its grace the worker still records how its jobs ended.
+_TO_NOTICE_AND_FLUSH_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,8 @@ def api_command(*, host: str, port: int) -> list[str]:
     return [sys.executable, "-m", "uvicorn", "api.app:app", *address, *manner]
 
 
-def worker(environment: Mapping[str, str], *, number: int) -> Part:
-    """Return one worker for all queues; `number` counts from 1.
+def worker(environment: Mapping[str, str], *, number: int, grace_s: float) -> Part:
+    """Return one worker for all queues; `number` counts from 1. It takes `grace_s` seconds to finish what it runs.
 
     It announces itself from the process that runs the jobs, a child of the one started here. When that child dies the
     supervisor replaces both: Taskiq's own manager looks once a second, and goes on for ever with one that cannot start.
@@ -55,7 +57,7 @@ def worker(environment: Mapping[str, str], *, number: int) -> Part:
         command=[*worker_command(), "--max-fails", "1", "--log-level", "WARNING"],
         environment=environment,
         stop_rank=2,
-        stop_s=20,
+        stop_s=grace_s + _TO_NOTICE_AND_FLUSH_S,
     )
 
 

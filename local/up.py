@@ -2,8 +2,8 @@
 
 import asyncio
 import json
+import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ from local.embedded import postgres, valkey
 from local.embedded.serving import EmbeddedServer
 from local.environment import for_children, inherited, is_set, local_settings, settings_with
 from local.part import Part
+from local.ports import free_port, is_free
 from local.run_dir import RunDir
 from local.supervisor import Supervisor
 from local.terminal import Terminal
@@ -79,11 +80,22 @@ def up(options: UpOptions) -> int:
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         with _planned(options) as plan:
+            _wait_for_children_without_threads()
             return asyncio.run(_run(plan, terminal))
     finally:
         # Nothing is left to stop, and a late signal must not change the exit code.
         for number in _STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+
+
+def _wait_for_children_without_threads() -> None:
+    """Keep this process single-threaded, as Python 3.12 and later do by themselves.
+
+    When a process with several threads is killed, its children pass from thread to thread and get their death signal
+    once for each. Taskiq's manager does not survive two at once: its signal handler locks itself out, for ever.
+    """
+    if sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
 
 @contextmanager
@@ -115,7 +127,7 @@ def _planned(options: UpOptions) -> Iterator[_Plan]:
             servers["valkey"], redis_url = bell, bell.url
         host = options.host or settings.host
         port = _api_port(host, asked=options.port, settings=settings)
-        fake_port = _free_port(_LOOPBACK) if options.with_fake_whatsapp else None
+        fake_port = free_port(_LOOPBACK) if options.with_fake_whatsapp else None
         environment = for_children(
             {
                 "database_url": database_url,
@@ -190,6 +202,8 @@ async def _start(plan: _Plan, supervisor: Supervisor) -> None:
 
     await supervisor.until_ready()
     await migrate(plan.environment["ZAPHUB_DATABASE_URL"])
+    # A database with a host name was looked up in a thread: see _wait_for_children_without_threads.
+    await asyncio.get_running_loop().shutdown_default_executor()
     for each in _parts(plan):
         supervisor.start(each)
     await supervisor.until_ready()
@@ -221,7 +235,7 @@ def _parts(plan: _Plan) -> Iterator[Part]:
     yield part.session_host(environment("session-host"), after=after)
     yield part.api(environment("api"), host=plan.host, port=plan.port)
     for number in range(1, plan.options.workers + 1):
-        yield part.worker(environment(f"worker-{number}"), number=number)
+        yield part.worker(environment(f"worker-{number}"), number=number, grace_s=plan.settings.shutdown_grace_s)
     yield part.scheduler(environment("scheduler"))
 
 
@@ -258,32 +272,12 @@ def _api_port(host: str, *, asked: int | None, settings: Settings) -> int:
     """Return the port asked for; without one the default, or a free one when that is taken."""
     if asked is None and is_set("port"):
         asked = settings.port
-    if asked:
-        if not _is_free(host, asked):
-            raise Misconfigured(f"Port {asked} on {host} is taken. Choose another with --port, or 0 for any free one.")
-        return asked
-    if asked is None and _is_free(host, _DEFAULT_PORT):
-        return _DEFAULT_PORT
-    return _free_port(host)
-
-
-def _is_free(host: str, port: int) -> bool:
-    with _listener(host) as candidate:
-        try:
-            candidate.bind((host, port))
-        except OSError:
-            return False
-    return True
-
-
-def _free_port(host: str) -> int:
-    with _listener(host) as candidate:
-        candidate.bind((host, 0))
-        return int(candidate.getsockname()[1])
-
-
-def _listener(host: str) -> socket.socket:
-    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    # As the API's own socket does, or a port closed a moment ago would look taken.
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    return made
+    try:
+        if asked and not is_free(host, asked):
+            msg = f"Port {asked} on {host} is taken. Choose another with --port, or 0 for any free one."
+            raise Misconfigured(msg)
+        if asked:
+            return asked
+        return _DEFAULT_PORT if asked is None and is_free(host, _DEFAULT_PORT) else free_port(host)
+    except OSError as error:
+        raise Misconfigured(f"The API cannot listen on {host}: {error}. Correct ZAPHUB_HOST or --host.") from error
