@@ -60,6 +60,7 @@ class Store:
                 await self._wake.wait()
                 self._wake.clear()
                 await self._commit_pending()
+            await self._commit_pending()
         finally:
             self._connection.close()
 
