@@ -7,14 +7,15 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 # Where the commands live under a host's address; each is a POST with a JSON body.
 COMMANDS = "/v1"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Bytes are base64 on the wire, and bytes in Python.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
 
 # ---- commands
@@ -64,7 +65,7 @@ class Try(_Strict):
     connection_id: UUID
     message_id: UUID
     send_no: int = Field(ge=1)
-    secret: Base64Bytes = Field(min_length=32, max_length=32)
+    secret: bytes = Field(min_length=32, max_length=32, repr=False)
 
 
 class Send(Try):
