@@ -11,6 +11,7 @@ from typing import Any
 from shared.domain.ids import ConnectionId, MessageId, WireId
 from shared.domain.jobs import NewJob
 from shared.domain.message import MessageStatus
+from shared.domain.session import SessionStatus
 
 
 class Write:
@@ -43,6 +44,58 @@ class MoveMessage(Write):
     wire_at: datetime | None = None
     error: ErrorInfo | None = None
     retry_in_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveBackTry(Write):
+    """A try that the host declined although the message is fine (offline, busy): it does not count."""
+
+    message_id: MessageId
+    send_no: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordReceipt(Write):
+    """A receipt for a wire id, whether or not its send is recorded yet. `status` is delivered, read or played."""
+
+    connection_id: ConnectionId
+    wire_id: WireId
+    status: MessageStatus
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFromWire(Write):
+    """Store a message that did not come through the API, once. `message_id` is the row's new id.
+
+    `jid` is the chat, `alias_jid` another spelling of it (a `@lid`), `event_type` what the log calls its arrival.
+    """
+
+    message_id: MessageId
+    connection_id: ConnectionId
+    wire_id: WireId
+    jid: str
+    phone: str | None
+    alias_jid: str | None
+    sender_jid: str | None
+    participant: str | None
+    push_name: str | None
+    from_me: bool
+    type: str
+    payload: Mapping[str, Any]
+    at: datetime
+    backfilled: bool
+    event_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveConnection(Write):
+    """Move a connection when it may go there; `epoch` fences a host that lost its lease."""
+
+    connection_id: ConnectionId
+    to: SessionStatus
+    reason: str | None = None
+    epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,257 @@
+"""The messages table: inserting, moving, reading. Functions take a connection; their callers own the transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from shared.db.pool import Connection, Record
+from shared.db.sql import load
+from shared.domain.ids import ConnectionId, MessageId, TenantId, WireId
+from shared.domain.message import MessageStatus
+from shared.domain.writes import GiveBackTry, MoveMessage, RecordReceipt, StoreFromWire
+
+_SQL = load("messages")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMessage:
+    """An outbound message as it goes into its row; `send_at` in the future makes it `scheduled`."""
+
+    id: MessageId
+    message_id: str
+    jid: str
+    phone: str | None
+    type: str
+    payload: dict[str, Any]
+    body_hash: bytes
+    reply_to: str | None
+    mentions: list[str]
+    metadata: dict[str, Any]
+    order_key: str | None
+    on_unknown: str
+    send_at: datetime | None
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sendable:
+    """What a try needs to know, all from one snapshot."""
+
+    id: MessageId
+    connection_id: ConnectionId
+    status: MessageStatus
+    jid: str
+    type: str
+    payload: dict[str, Any]
+    on_unknown: str
+    unknown_at: datetime | None
+    unknown_for_s: float | None
+    wa_message_id: WireId | None
+    reply_to: str | None
+    mentions: list[str]
+    send_no: int
+    send_epoch: int | None
+    send_host: str | None
+    send_device: str | None
+    is_expired: bool | None
+    session_status: str
+    device_jid: str | None
+    lease_epoch: int
+    host_id: str | None
+    is_leased: bool | None
+    address: str | None
+
+
+async def insert_outbound(
+    connection: Connection, connection_id: ConnectionId, new: Sequence[NewMessage]
+) -> set[MessageId]:
+    """Insert what is new and return its ids; a client id that the connection has used already is skipped."""
+    rows = await connection.fetch(
+        _SQL.insert_outbound,
+        connection_id,
+        [n.id for n in new],
+        [n.message_id for n in new],
+        [n.jid for n in new],
+        [n.phone for n in new],
+        [n.type for n in new],
+        [n.payload for n in new],
+        [n.body_hash for n in new],
+        [n.reply_to for n in new],
+        [n.mentions for n in new],
+        [n.metadata for n in new],
+        [n.order_key for n in new],
+        [n.on_unknown for n in new],
+        [n.send_at for n in new],
+        [n.expires_at for n in new],
+    )
+    return {row["id"] for row in rows}
+
+
+async def by_client_ids(connection: Connection, connection_id: ConnectionId, client_ids: Sequence[str]) -> list[Record]:
+    """`id`, `message_id`, `body_hash`, `job_pk`, `object` of the messages that took these client ids first."""
+    return await connection.fetch(_SQL.by_client_ids, connection_id, list(client_ids))
+
+
+async def bind_jobs(connection: Connection, jobs: Sequence[tuple[MessageId, int]]) -> tuple[list[dict[str, Any]], bool]:
+    """Tie new messages to their jobs and record that they were queued; returns their objects, and whether to fan out."""
+    ids = [message_id for message_id, _ in jobs]
+    await connection.fetch(_SQL.bind_jobs, ids, [pk for _, pk in jobs])
+    rows = await connection.fetch(_SQL.record_queued, ids)
+    return [row["object"] for row in rows], any(row["wanted"] for row in rows)
+
+
+async def bind_job(connection: Connection, message_id: MessageId, pk: int) -> None:
+    await connection.execute(_SQL.bind_job, message_id, pk)
+
+
+async def get_object(
+    connection: Connection, message_id: UUID, *, tenant_id: TenantId, allowed: Sequence[ConnectionId] | None
+) -> dict[str, Any] | None:
+    """The message as the API shows it, or None when there is none for this caller."""
+    row = await connection.fetchrow(_SQL.get_object, message_id, tenant_id, allowed)
+    return row["object"] if row else None
+
+
+async def objects(connection: Connection, ids: Sequence[MessageId]) -> dict[MessageId, dict[str, Any]]:
+    return {row["id"]: row["object"] for row in await connection.fetch(_SQL.objects, list(ids))}
+
+
+async def list_objects(
+    connection: Connection,
+    connection_id: ConnectionId,
+    *,
+    direction: str | None,
+    status: str | None,
+    jid: str | None,
+    type_: str | None,
+    after: tuple[datetime, UUID] | None,
+    limit: int,
+) -> list[Record]:
+    """`id`, `created_at`, `object`, newest first; `after` is the last one already seen."""
+    created_at, last_id = after or (None, None)
+    return await connection.fetch(
+        _SQL.list_objects, connection_id, direction, status, jid, type_, created_at, last_id, limit
+    )
+
+
+async def timeline(connection: Connection, message_id: MessageId) -> list[dict[str, Any]]:
+    """Every transition, attempt and webhook attempt, oldest first: `kind`, `at`, then what it was."""
+    rows = await connection.fetch(_SQL.timeline, message_id)
+    return [{"kind": row["kind"], "at": row["at"], **row["detail"]} for row in rows]
+
+
+async def load_for_send(connection: Connection, message_id: MessageId) -> Sendable | None:
+    row = await connection.fetchrow(_SQL.load_for_send, message_id)
+    return Sendable(**{**row, "status": MessageStatus(row["status"])}) if row else None
+
+
+async def begin_try(
+    connection: Connection, message_id: MessageId, *, job_id: str, host_id: str, epoch: int, device_jid: str
+) -> int | None:
+    """Commit to a try before the host is asked, and return its number; None when the message may not be sent now."""
+    number: int | None = await connection.fetchval(_SQL.begin_try, message_id, job_id, host_id, epoch, device_jid)
+    return number
+
+
+async def give_back_tries(connection: Connection, writes: Sequence[GiveBackTry]) -> None:
+    await connection.fetch(_SQL.give_back_tries, [w.message_id for w in writes], [w.send_no for w in writes])
+
+
+async def move(connection: Connection, writes: Sequence[MoveMessage]) -> set[ConnectionId]:
+    """Move each message that may move; returns the connections of which webhooks are to be made."""
+    rows = await connection.fetch(
+        _SQL.move,
+        [w.message_id for w in writes],
+        [w.to.value for w in writes],
+        [w.send_no for w in writes],
+        [w.wire_id for w in writes],
+        [w.wire_at for w in writes],
+        [
+            {"code": w.error.code, "detail": w.error.detail, "retryable": w.error.retryable} if w.error else None
+            for w in writes
+        ],
+        [w.retry_in_s for w in writes],
+    )
+    return {row["connection_id"] for row in rows if row["wanted"]}
+
+
+async def record_receipts(connection: Connection, writes: Sequence[RecordReceipt]) -> set[ConnectionId]:
+    """Record each receipt, before or after its send was recorded; returns the connections to fan out."""
+    rows = await connection.fetch(
+        _SQL.record_receipts,
+        [w.connection_id for w in writes],
+        [w.wire_id for w in writes],
+        [w.status.value for w in writes],
+        [w.at for w in writes],
+    )
+    return {row["connection_id"] for row in rows if row["wanted"]}
+
+
+async def held_jobs(connection: Connection, receipts: Sequence[tuple[ConnectionId, WireId]]) -> list[int]:
+    """The jobs of messages in doubt that these receipts settle: they need not wait out their hold."""
+    rows = await connection.fetch(_SQL.held_jobs, [c for c, _ in receipts], [w for _, w in receipts])
+    return [row["job_pk"] for row in rows]
+
+
+async def store_from_wire(connection: Connection, writes: Sequence[StoreFromWire]) -> set[ConnectionId]:
+    """Store messages that did not come through the API, each once; returns the connections to fan out."""
+    inserted = {
+        row["id"]
+        for row in await connection.fetch(
+            _SQL.insert_from_wire,
+            [w.message_id for w in writes],
+            [w.connection_id for w in writes],
+            [w.wire_id for w in writes],
+            [w.jid for w in writes],
+            [w.phone for w in writes],
+            [w.sender_jid for w in writes],
+            [w.participant for w in writes],
+            [w.push_name for w in writes],
+            [w.from_me for w in writes],
+            [w.type for w in writes],
+            [dict(w.payload) for w in writes],
+            [w.at for w in writes],
+            [w.backfilled for w in writes],
+        )
+    }
+    aliases = [w for w in writes if w.alias_jid]
+    if aliases:
+        await connection.execute(
+            _SQL.learn_aliases,
+            [w.connection_id for w in aliases],
+            [w.alias_jid for w in aliases],
+            [w.jid for w in aliases],
+        )
+    fresh = [w for w in writes if w.message_id in inserted]
+    rows = await connection.fetch(_SQL.record_received, [w.message_id for w in fresh], [w.event_type for w in fresh])
+    return {row["connection_id"] for row in rows if row["wanted"]}
+
+
+async def chats_of_aliases(
+    connection: Connection, connection_id: ConnectionId, aliases: Sequence[str]
+) -> dict[str, str]:
+    """The phone-number chat of each alias that is known."""
+    rows = await connection.fetch(_SQL.chats_of_aliases, connection_id, list(aliases))
+    return {row["alias_jid"]: row["chat_jid"] for row in rows}
+
+
+async def look_up(
+    connection: Connection, message_id: UUID, *, tenant_id: TenantId, allowed: Sequence[ConnectionId] | None
+) -> Record | None:
+    """What a change of the message depends on: status, job, retries. Nothing is locked: the job comes first."""
+    return await connection.fetchrow(_SQL.look_up, message_id, tenant_id, allowed)
+
+
+async def begin_retry(connection: Connection, message_id: MessageId, *, expires_at: datetime | None) -> int | None:
+    """Give the message a new budget of attempts; None when its status does not allow a retry."""
+    number: int | None = await connection.fetchval(_SQL.begin_retry, message_id, expires_at)
+    return number
+
+
+async def waiting_of_connection(
+    connection: Connection, connection_id: ConnectionId, *, limit: int
+) -> list[tuple[MessageId, int | None]]:
+    """At most `limit` messages that have not left, oldest first, with the pk of each one's job."""
+    return [(r["id"], r["job_pk"]) for r in await connection.fetch(_SQL.waiting_of_connection, connection_id, limit)]

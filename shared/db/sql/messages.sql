@@ -1,0 +1,159 @@
+-- name: insert_outbound
+-- $1 connection, then parallel arrays: $2 ids, $3 client ids, $4 jids, $5 phones, $6 types, $7 payloads, $8 body hashes,
+-- $9 reply_to, $10 mentions (a JSON array of strings each), $11 metadata, $12 order keys, $13 on_unknown, $14 send_at, $15 expires_at.
+-- A client id that the connection has used already is skipped.
+INSERT INTO messages (id, connection_id, message_id, direction, source, from_me, jid, phone, type, payload, body_hash, reply_to, mentions,
+                      metadata, status, order_key, on_unknown, send_at, expires_at, sender_jid)
+SELECT n.id, $1, n.message_id, 'outbound', 'api', true, n.jid, n.phone, n.type, n.payload, n.body_hash, n.reply_to,
+       ARRAY(SELECT jsonb_array_elements_text(n.mentions)), n.metadata,
+       CASE WHEN n.send_at > now() THEN 'scheduled' ELSE 'queued' END, n.order_key, n.on_unknown, n.send_at, n.expires_at,
+       (SELECT jid FROM connections WHERE id = $1)
+  FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::bytea[], $9::text[], $10::jsonb[], $11::jsonb[],
+              $12::text[], $13::text[], $14::timestamptz[], $15::timestamptz[])
+       AS n(id, message_id, jid, phone, type, payload, body_hash, reply_to, mentions, metadata, order_key, on_unknown, send_at, expires_at)
+ON CONFLICT (connection_id, message_id) WHERE source = 'api' DO NOTHING
+RETURNING id;
+
+-- name: by_client_ids
+-- $1 connection, $2 client ids: the messages that took them first, and the job that sends them.
+SELECT m.id, m.message_id, m.body_hash, m.job_pk, message_object(m) AS object
+  FROM messages m
+ WHERE m.connection_id = $1 AND m.message_id = ANY($2::text[]) AND m.source = 'api';
+
+-- name: bind_jobs
+-- $1 message ids, $2 their jobs' pks. Records that they were queued, with one event each; returns the object as it is now.
+WITH bound AS (
+  UPDATE messages m SET job_pk = b.pk FROM unnest($1::uuid[], $2::bigint[]) b(id, pk) WHERE m.id = b.id RETURNING m.id
+), history AS (
+  INSERT INTO message_transitions (message_id, to_status)
+  SELECT m.id, m.status FROM messages m WHERE m.id IN (SELECT id FROM bound)
+)
+SELECT id FROM bound;
+
+-- name: record_queued
+-- $1 message ids, in order. One message.queued event each; `wanted` when a webhook is to be made.
+SELECT m.id, message_object(m) AS object, event_record_v1(m.connection_id, m.id, 'message.queued', 'info', message_object(m)) AS wanted
+  FROM unnest($1::uuid[]) WITH ORDINALITY AS n(id, place) JOIN messages m ON m.id = n.id
+ ORDER BY n.place;
+
+-- name: get_object
+-- $1 message id, $2 tenant, $3 allowed connections or NULL for all.
+SELECT message_object(m) AS object, m.connection_id, m.job_pk
+  FROM messages m JOIN connections c ON c.id = m.connection_id
+ WHERE m.id = $1 AND c.tenant_id = $2 AND ($3::uuid[] IS NULL OR c.id = ANY($3));
+
+-- name: objects
+-- $1 message ids.
+SELECT m.id, message_object(m) AS object FROM messages m WHERE m.id = ANY($1::uuid[]);
+
+-- name: list_objects
+-- $1 connection, $2 direction, $3 status, $4 jid, $5 type (each or NULL), $6/$7 created_at and id of the last one seen or NULL, $8 limit.
+SELECT m.id, m.created_at, message_object(m) AS object
+  FROM messages m
+ WHERE m.connection_id = $1
+   AND ($2::text IS NULL OR m.direction = $2) AND ($3::text IS NULL OR m.status = $3)
+   AND ($4::text IS NULL OR m.jid = $4) AND ($5::text IS NULL OR m.type = $5)
+   AND ($6::timestamptz IS NULL OR (m.created_at, m.id) < ($6, $7::uuid))
+ ORDER BY m.created_at DESC, m.id DESC
+ LIMIT $8;
+
+-- name: timeline
+-- $1 message id: every transition, attempt and webhook attempt, in order.
+SELECT kind, at, detail FROM (
+  SELECT 'transition' AS kind, t.at, t.id AS tie, jsonb_build_object('from', t.from_status, 'to', t.to_status, 'detail', t.detail) AS detail
+    FROM message_transitions t WHERE t.message_id = $1
+  UNION ALL
+  SELECT 'attempt', a.started_at, a.send_no, jsonb_build_object('send_no', a.send_no, 'job_id', a.job_id, 'outcome', a.outcome, 'error', a.error,
+         'wa_message_id', a.wa_message_id, 'finished_at', rfc3339(a.finished_at))
+    FROM message_attempts a WHERE a.message_id = $1
+  UNION ALL
+  SELECT 'webhook', w.at, w.attempt, jsonb_build_object('event', d.event_type, 'delivery_id', d.id, 'attempt', w.attempt, 'status', w.status,
+         'error', w.error, 'duration_ms', w.duration_ms)
+    FROM events e JOIN webhook_deliveries d ON d.event_id = e.id JOIN webhook_attempts w ON w.delivery_id = d.id
+   WHERE e.message_id = $1
+) entries ORDER BY at, kind DESC, tie;
+
+-- name: load_for_send
+-- $1 message id: all that a try needs to know, from one snapshot.
+SELECT m.id, m.connection_id, m.status, m.jid, m.type, m.payload, m.on_unknown, m.unknown_at, m.wa_message_id, m.reply_to, m.mentions,
+       m.send_no, m.send_epoch, m.send_host, m.send_device, m.expires_at <= now() AS is_expired,
+       extract(epoch FROM now() - m.unknown_at)::float8 AS unknown_for_s,
+       c.status AS session_status, c.device_jid, c.lease_epoch, c.host_id, c.lease_until > now() AS is_leased, h.address
+  FROM messages m JOIN connections c ON c.id = m.connection_id LEFT JOIN hosts h ON h.id = c.host_id
+ WHERE m.id = $1;
+
+-- name: begin_try
+-- $1 message, $2 job id, $3 host, $4 epoch, $5 device JID. NULL: the message may not be sent now.
+SELECT message_begin_try_v1($1, $2, $3, $4, $5);
+
+-- name: give_back_tries
+-- $1 message ids, $2 send numbers.
+SELECT message_give_back_try_v1(id, try) FROM unnest($1::uuid[], $2::int[]) t(id, try);
+
+-- name: move
+-- Parallel arrays: $1 ids, $2 to, $3 send_no, $4 wire id, $5 when, $6 error, $7 retry in seconds.
+-- One row each, in order: `wanted` is NULL when nothing moved.
+SELECT n.id, m.connection_id, message_move_v1(n.id, n.status, n.try, n.wire_id, n.at, n.error, n.retry_in_s) AS wanted
+  FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::timestamptz[], $6::jsonb[], $7::float8[])
+       AS n(id, status, try, wire_id, at, error, retry_in_s) JOIN messages m ON m.id = n.id;
+
+-- name: record_receipts
+-- Parallel arrays: $1 connections, $2 wire ids, $3 statuses, $4 when.
+SELECT n.connection_id, receipt_record_v1(n.connection_id, n.wire_id, n.status, n.at) AS wanted
+  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS n(connection_id, wire_id, status, at);
+
+-- name: held_jobs
+-- $1 connections, $2 wire ids: jobs of messages in doubt that these receipts settle.
+SELECT m.job_pk FROM unnest($1::uuid[], $2::text[]) AS n(connection_id, wire_id)
+  JOIN messages m ON m.connection_id = n.connection_id AND m.wa_message_id = n.wire_id
+ WHERE m.status = 'unknown' AND m.job_pk IS NOT NULL;
+
+-- name: insert_from_wire
+-- Parallel arrays: $1 ids, $2 connections, $3 wire ids, $4 jids, $5 phones, $6 senders, $7 participants, $8 push names, $9 from_me,
+-- $10 types, $11 payloads, $12 when, $13 backfilled. A message that is there already is skipped, so running it twice is harmless.
+-- A message of ours that the phone echoes back is skipped too: its wire id belongs to a row made by the API.
+INSERT INTO messages (id, connection_id, message_id, wa_message_id, direction, source, from_me, backfilled, jid, phone, sender_jid, participant,
+                      push_name, type, payload, status, wa_timestamp, sent_at, delivered_at)
+SELECT n.id, n.connection_id, n.wire_id, n.wire_id, CASE WHEN n.from_me THEN 'outbound' ELSE 'inbound' END, 'phone', n.from_me, n.backfilled,
+       n.jid, n.phone, n.sender, n.participant, n.push_name, n.type, n.payload, CASE WHEN n.from_me THEN 'sent' ELSE 'delivered' END,
+       n.at, n.at, CASE WHEN NOT n.from_me THEN now() END
+  FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::boolean[], $10::text[],
+              $11::jsonb[], $12::timestamptz[], $13::boolean[]) WITH ORDINALITY
+       AS n(id, connection_id, wire_id, jid, phone, sender, participant, push_name, from_me, type, payload, at, backfilled, place)
+ WHERE NOT (n.from_me AND EXISTS (SELECT 1 FROM messages o WHERE o.connection_id = n.connection_id AND o.wa_message_id = n.wire_id AND o.source = 'api'))
+ ORDER BY n.place
+ON CONFLICT (connection_id, jid, coalesce(sender_jid, ''), message_id) WHERE source = 'phone' DO NOTHING
+RETURNING id;
+
+-- name: record_received
+-- $1 ids of messages just stored, in order; $2 the event type of each.
+SELECT m.connection_id, event_record_v1(m.connection_id, m.id, n.type, 'info', message_object(m)) AS wanted
+  FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS n(id, type, place) JOIN messages m ON m.id = n.id
+ ORDER BY n.place;
+
+-- name: learn_aliases
+-- $1 connections, $2 aliases, $3 chats.
+INSERT INTO chat_aliases (connection_id, alias_jid, chat_jid) SELECT DISTINCT ON (1, 2) * FROM unnest($1::uuid[], $2::text[], $3::text[])
+ON CONFLICT (connection_id, alias_jid) DO UPDATE SET chat_jid = excluded.chat_jid WHERE chat_aliases.chat_jid <> excluded.chat_jid;
+
+-- name: chats_of_aliases
+-- $1 connection, $2 aliases.
+SELECT alias_jid, chat_jid FROM chat_aliases WHERE connection_id = $1 AND alias_jid = ANY($2::text[]);
+
+-- name: look_up
+-- $1 message id, $2 tenant, $3 allowed connections or NULL. Its job and status, without a lock: the job is locked first.
+SELECT m.id, m.connection_id, m.status, m.job_pk, m.retries, m.order_key, m.jid, m.wa_message_id, m.send_no, m.direction, m.source, c.status AS session_status
+  FROM messages m JOIN connections c ON c.id = m.connection_id
+ WHERE m.id = $1 AND c.tenant_id = $2 AND ($3::uuid[] IS NULL OR c.id = ANY($3));
+
+-- name: begin_retry
+-- $1 message id, $2 new expiry or NULL to keep none. A new budget of attempts; returns the number of this manual retry.
+UPDATE messages SET retries = retries + 1, attempts = 0, expires_at = $2 WHERE id = $1 AND status IN ('failed', 'dlq', 'unknown') RETURNING retries;
+
+-- name: bind_job
+-- $1 message id, $2 job pk.
+UPDATE messages SET job_pk = $2 WHERE id = $1;
+
+-- name: waiting_of_connection
+-- $1 connection, $2 limit: messages that have not left yet, with their jobs.
+SELECT id, job_pk FROM messages WHERE connection_id = $1 AND status IN ('scheduled', 'queued', 'failed') AND source = 'api' ORDER BY created_at LIMIT $2;

@@ -1,0 +1,104 @@
+"""How each Write is applied: runs of one kind in one statement, in the order they were given."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Final
+
+from shared.db import connections, messages, webhook_deliveries, webhooks
+from shared.db.pool import Connection
+from shared.domain.ids import ConnectionId
+from shared.domain.jobs import QueueName
+from shared.domain.webhook import DisableEndpoint, EndDelivery, RecordAttempt
+from shared.domain.writes import (
+    GiveBackTry,
+    MoveConnection,
+    MoveMessage,
+    RecordEvent,
+    RecordReceipt,
+    StoreFromWire,
+    Write,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What the writes made necessary: connections to fan out, queues to ring, both after or with the same commit."""
+
+    fan_out: set[ConnectionId] = field(default_factory=set)
+    ready: set[QueueName] = field(default_factory=set)
+
+
+async def _move_messages(connection: Connection, writes: Sequence[MoveMessage], applied: Applied) -> None:
+    applied.fan_out.update(await messages.move(connection, writes))
+
+
+async def _give_back(connection: Connection, writes: Sequence[GiveBackTry], _applied: Applied) -> None:
+    await messages.give_back_tries(connection, writes)
+
+
+async def _record_receipts(connection: Connection, writes: Sequence[RecordReceipt], applied: Applied) -> None:
+    applied.fan_out.update(await messages.record_receipts(connection, writes))
+
+
+async def _store_from_wire(connection: Connection, writes: Sequence[StoreFromWire], applied: Applied) -> None:
+    applied.fan_out.update(await messages.store_from_wire(connection, writes))
+
+
+async def _move_connections(connection: Connection, writes: Sequence[MoveConnection], applied: Applied) -> None:
+    for write in writes:
+        moved = await connections.move(
+            connection, write.connection_id, write.to, reason=write.reason, epoch=write.epoch
+        )
+        if moved.fan_out:
+            applied.fan_out.add(write.connection_id)
+        if moved.resumes:
+            applied.ready.add(QueueName.MESSAGE_SEND)
+
+
+async def _record_events(connection: Connection, writes: Sequence[RecordEvent], applied: Applied) -> None:
+    for write in writes:
+        if await connections.record_event(
+            connection, write.connection_id, write.type, write.payload, severity=write.severity
+        ):
+            applied.fan_out.add(write.connection_id)
+
+
+async def _record_attempts(connection: Connection, writes: Sequence[RecordAttempt], _applied: Applied) -> None:
+    await webhook_deliveries.record_attempts(connection, writes)
+
+
+async def _end_deliveries(connection: Connection, writes: Sequence[EndDelivery], _applied: Applied) -> None:
+    await webhook_deliveries.end(connection, writes)
+
+
+async def _disable_endpoints(connection: Connection, writes: Sequence[DisableEndpoint], applied: Applied) -> None:
+    for write in writes:
+        if await webhooks.disable(connection, write) and write.connection_id is not None:
+            applied.fan_out.add(write.connection_id)
+
+
+Applier = Callable[[Connection, Sequence[Any], Applied], Awaitable[None]]
+
+APPLIERS: Final[dict[type[Write], Applier]] = {
+    MoveMessage: _move_messages,
+    GiveBackTry: _give_back,
+    RecordReceipt: _record_receipts,
+    StoreFromWire: _store_from_wire,
+    MoveConnection: _move_connections,
+    RecordEvent: _record_events,
+    RecordAttempt: _record_attempts,
+    EndDelivery: _end_deliveries,
+    DisableEndpoint: _disable_endpoints,
+}
+
+
+async def apply(connection: Connection, writes: Sequence[Write]) -> Applied:
+    """Apply the writes in the caller's transaction, in order; each is harmless when applied twice.
+
+    EnqueueJob is not among them: jobs are the queues' business, and they sit above this package.
+    """
+    applied = Applied()
+    for kind, run in groupby(writes, key=type):
+        await APPLIERS[kind](connection, list(run), applied)
+    return applied
