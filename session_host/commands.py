@@ -24,6 +24,8 @@ C = TypeVar("C", bound=BaseModel)
 _BODY_BYTES: Final = 1024 * 1024
 # A message that is on its way gets this long before its socket is closed.
 _SETTLE_S: Final = 5.0
+# To be unlinked, a session must be logged in first.
+_LOGIN_S: Final = 15.0
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +54,9 @@ class Commands:
         return app
 
     async def open(self, command: protocol.Open) -> BaseModel:
-        return await self._roster.open(ConnectionId(command.connection_id), restart=command.restart)
+        return await self._roster.open(
+            ConnectionId(command.connection_id), restart=command.restart, to_unlink=command.to_unlink
+        )
 
     async def close(self, command: protocol.Close) -> BaseModel:
         session = self._held(command.connection_id, command.epoch)
@@ -68,8 +72,10 @@ class Commands:
             return NotOwner()
         await self._desk.settle(session.connection_id, within_s=_SETTLE_S)
         to = SessionStatus.CLOSED if command.is_deleted else SessionStatus.LOGGED_OUT
-        unlinked = await session.logout(to, reason="delete" if command.is_deleted else "logout")
-        return Ended(unlinked=True) if unlinked else NotConnected()
+        if not await session.wait_online(within_s=_LOGIN_S):
+            return NotConnected()
+        is_unlinked = await session.logout(to, reason="delete" if command.is_deleted else "logout")
+        return Ended(unlinked=True) if is_unlinked else NotConnected()
 
     async def pair_code(self, command: protocol.PairCode) -> BaseModel:
         session = self._held(command.connection_id, command.epoch)

@@ -79,8 +79,11 @@ class Roster:
         """By this process's own clock: also after it was stopped and continued."""
         return self._clock() < self._valid_until
 
-    async def open(self, connection_id: ConnectionId, *, restart: bool = False) -> OpenAnswer:
-        """Take the session, or say who has it. Twice is once; `restart` closes a socket that is open first."""
+    async def open(self, connection_id: ConnectionId, *, restart: bool = False, to_unlink: bool = False) -> OpenAnswer:
+        """Take the session, or say who has it. Twice is once; `restart` closes a socket that is open first.
+
+        `to_unlink` takes one that is deleted or shall be offline.
+        """
         async with self._opening:
             held = self._sessions.get(connection_id)
             if held is not None and not restart:
@@ -90,7 +93,7 @@ class Roster:
             if len(self._sessions) >= self._capacity or self._is_closing:
                 return Full()
             began = self._clock()
-            lease = await self._claim(connection_id)
+            lease = await self._claim(connection_id, to_unlink=to_unlink)
             if lease is None:
                 owner = await hosts.owner(self._queues.pool, connection_id)
                 return NoSession() if owner is None else HeldElsewhere()
@@ -201,9 +204,11 @@ class Roster:
 
     # ---- one session
 
-    async def _claim(self, connection_id: ConnectionId) -> Lease | None:
+    async def _claim(self, connection_id: ConnectionId, *, to_unlink: bool) -> Lease | None:
         async with self._queues.transaction() as tx:
-            lease = await leases.claim(tx.connection, connection_id, self._host, ttl_s=self._lease_s)
+            lease = await leases.claim(
+                tx.connection, connection_id, self._host, ttl_s=self._lease_s, to_unlink=to_unlink
+            )
             if lease is not None and lease.status not in WORKED_ON:
                 moved = await connections.move(
                     tx.connection, connection_id, SessionStatus.INITIALIZING, reason="start", epoch=lease.epoch

@@ -12,10 +12,9 @@ from uuid import UUID
 
 import structlog
 
-from session_host.device_store import DeviceStore
 from session_host.whatsapp.port import Outgoing, WhatsAppClient
 from shared import failpoints
-from shared.domain.ids import ConnectionId, HostId
+from shared.domain.ids import ConnectionId, HostId, WireId
 from shared.hosts.protocol import (
     Ambiguous,
     Busy,
@@ -67,6 +66,12 @@ class Sender(Protocol):
     def client(self) -> WhatsAppClient | None: ...
 
 
+class Traces(Protocol):
+    """Knows which tries got as far as a frame."""
+
+    async def wire_id_of(self, secret: bytes, *, device_jid: str) -> WireId | None: ...
+
+
 class Numbers(Protocol):
     """Knows which numbers are on WhatsApp."""
 
@@ -83,7 +88,7 @@ class _Try:
 class SendDesk:
     """All sends of this process. `begin` starts a task that outlives the HTTP request that asked for it."""
 
-    def __init__(self, host: HostId, store: DeviceStore, numbers: Numbers, group: asyncio.TaskGroup) -> None:
+    def __init__(self, host: HostId, store: Traces, numbers: Numbers, group: asyncio.TaskGroup) -> None:
         self._host = host
         self._store = store
         self._numbers = numbers

@@ -76,6 +76,7 @@ class Session:
         self._unwritten: list[Change] = []
         self._has_logged_in = False
         self._is_over = asyncio.Event()
+        self._is_online = asyncio.Event()
 
     # ---- as commands and sends see it
 
@@ -130,6 +131,15 @@ class Session:
             self._state = replace(self._state, code_phone=phone)
             return await self._ask_pair_code(phone)
 
+    async def wait_online(self, *, within_s: float) -> bool:
+        """Whether it is logged in, or is so within that time."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._is_online.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def close(self, to: SessionStatus, *, reason: str) -> None:
         """Close the socket, move the session and give the lease back. The phone stays linked."""
         async with self._turn:
@@ -180,6 +190,9 @@ class Session:
             )
         if self._state.phase is Phase.ONLINE:
             self._has_logged_in = True
+            self._is_online.set()
+        else:
+            self._is_online.clear()
         for action in actions:
             await self._do(action)
 

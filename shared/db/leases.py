@@ -36,12 +36,32 @@ class Renewed:
     is_wanted: bool
 
 
-async def claim(connection: Connection, connection_id: ConnectionId, host: HostId, *, ttl_s: float) -> Lease | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is left to close: `device_jid` None says that nothing is linked."""
+
+    status: SessionStatus
+    device_jid: str | None
+    is_deleted: bool
+
+
+async def standing(connection: Connection | Pool, connection_id: ConnectionId) -> Standing | None:
+    """Where a connection stands, deleted or not; None when it never was."""
+    row = await connection.fetchrow(_SQL.standing, connection_id)
+    if row is None:
+        return None
+    return Standing(status=SessionStatus(row["status"]), device_jid=row["device_jid"], is_deleted=row["is_deleted"])
+
+
+async def claim(
+    connection: Connection, connection_id: ConnectionId, host: HostId, *, ttl_s: float, to_unlink: bool = False
+) -> Lease | None:
     """Take the session for this host, or None when it is gone, not wanted, or held by another.
 
     The lease lapses `ttl_s` after the last renewal; a lapsed holder's commands and states are refused by its epoch.
+    `to_unlink` takes one that is deleted or shall be offline, for as long as unlinking takes.
     """
-    row = await connection.fetchrow(_SQL.claim, connection_id, host, ttl_s)
+    row = await connection.fetchrow(_SQL.claim, connection_id, host, ttl_s, to_unlink)
     if row is None:
         return None
     return Lease(

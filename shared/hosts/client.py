@@ -53,12 +53,12 @@ class HostClient:
         """Who holds the session now; None while nobody does."""
         return await hosts.owner(self._pool, connection_id)
 
-    async def open(self, connection_id: ConnectionId, *, restart: bool = False) -> OpenAnswer:
+    async def open(self, connection_id: ConnectionId, *, restart: bool = False, to_unlink: bool = False) -> OpenAnswer:
         """Have a host take the session: its owner when it has one, else the least loaded one.
 
         Raises HostUnreachable when no host is alive, none has room, or the one asked does not answer.
         """
-        command = protocol.Open(connection_id=connection_id, restart=restart)
+        command = protocol.Open(connection_id=connection_id, restart=restart, to_unlink=to_unlink)
         owner = await self.owner(connection_id)
         addresses = [owner.address] if owner else [host.address for host in await hosts.live(self._pool)]
         trouble = "no session host is alive or has room; start one with `./zh session-host`."
@@ -125,12 +125,11 @@ class HostClient:
 
 @asynccontextmanager
 async def open_host_client(settings: Settings, pool: Pool) -> AsyncIterator[HostClient]:
-    """A client for one process's life. Raises Misconfigured without ZAPHUB_HOST_TOKEN."""
-    if settings.host_token is None:
-        raise Misconfigured("ZAPHUB_HOST_TOKEN is not set: workers and API show it to session hosts.")
+    """A client for one process's life. Without ZAPHUB_HOST_TOKEN hosts refuse it, and a call raises Misconfigured."""
+    token = "" if settings.host_token is None else settings.host_token.get_secret_value()
     # Never through a proxy of the environment: hosts are neighbours, and the token is theirs alone.
     async with httpx.AsyncClient(
-        headers={"Authorization": f"Bearer {settings.host_token.get_secret_value()}"},
+        headers={"Authorization": f"Bearer {token}"},
         trust_env=False,
         limits=httpx.Limits(max_connections=200, max_keepalive_connections=50),
     ) as http:

@@ -22,10 +22,14 @@ class _Strict(BaseModel):
 
 
 class Open(_Strict):
-    """Take the session, or keep it; `restart` closes a socket that is open first."""
+    """Take the session, or keep it; `restart` closes a socket that is open first.
+
+    `to_unlink` takes one that is deleted or shall be offline: a Logout follows.
+    """
 
     connection_id: UUID
     restart: bool = False
+    to_unlink: bool = False
 
 
 class Close(_Strict):
@@ -36,7 +40,7 @@ class Close(_Strict):
 
 
 class Logout(_Strict):
-    """Unlink at the phone; status `logged_out`, or `closed` when the connection is deleted."""
+    """Unlink at the phone, once a login under way is done; status `logged_out`, or `closed` when it is deleted."""
 
     connection_id: UUID
     epoch: int

@@ -1,15 +1,19 @@
 -- Sessions are leased: who holds one, until when, and in which epoch. Only the database's clock decides.
 
 -- name: claim
--- $1 connection, $2 host, $3 lease in seconds. No row: deleted, not wanted, or another host holds it.
+-- $1 connection, $2 host, $3 lease in seconds, $4 to unlink it: then also one that is deleted or not wanted.
+-- No row: gone, not wanted, or another host holds it.
 -- The same host gets a new epoch too: what it was asked under the old one is refused from then on.
 UPDATE connections c
    SET host_id = $2, lease_epoch = c.lease_epoch + 1, lease_until = now() + make_interval(secs => $3)
  WHERE c.id = $1
-   AND c.deleted_at IS NULL
-   AND c.desired = 'online'
+   AND ($4 OR (c.deleted_at IS NULL AND c.desired = 'online'))
    AND (c.lease_until IS NULL OR c.lease_until <= now() OR c.host_id = $2)
 RETURNING c.id, c.status, c.lease_epoch, c.device_jid, c.pairing_method, c.pairing_phone, c.phone;
+
+-- name: standing
+-- $1 connection: whether there is anything to close or to unlink.
+SELECT status, device_jid, deleted_at IS NOT NULL AS is_deleted FROM connections WHERE id = $1;
 
 -- name: adoptable
 -- $1 statuses that hosts work on, $2 limit. Sessions that had a host and have none now, the longest without first.
