@@ -3,14 +3,15 @@
 from typing import Final
 from uuid import UUID
 
-from api.auth import Principal
 from api.resources import Resources
 from shared.db import job_admin
 from shared.db.job_admin import DeadLetter, DeadLetterFilter
 from shared.domain.errors import Conflict
-from shared.domain.ids import DeliveryId
+from shared.domain.ids import DeliveryId, MessageId
 from shared.domain.jobs import JobState, NewJob, QueueName
+from shared.domain.message import MessageStatus
 from shared.domain.webhook import DELIVER, DeliveryStatus, EndDelivery
+from shared.domain.writes import MoveMessage
 from shared.queues import ledger
 from shared.queues.admin import JobView
 from shared.queues.policies import POLICIES
@@ -21,7 +22,7 @@ _BATCH: Final = 200
 
 
 async def dead_letters(
-    parts: Resources, caller: Principal, queue: QueueName, wanted: DeadLetterFilter, *, limit: int, dry_run: bool
+    parts: Resources, queue: QueueName, wanted: DeadLetterFilter, *, limit: int, dry_run: bool
 ) -> int:
     """Let the dead letters that `wanted` means run again, at most `limit`; returns how many do, or would."""
     async with parts.queues.pool.acquire() as connection:
@@ -31,43 +32,44 @@ async def dead_letters(
     count = 0
     for start in range(0, len(letters), _BATCH):
         async with parts.queues.transaction() as tx:
-            count += await _again(tx, caller, queue, letters[start : start + _BATCH])
+            count += await _again(tx, queue, letters[start : start + _BATCH])
     return count
 
 
-async def job(parts: Resources, caller: Principal, dead: JobView) -> None:
+async def job(parts: Resources, dead: JobView) -> None:
     """Let one dead letter run again. Raises Conflict when the job is none."""
     if dead.state is not JobState.FAILED:
         raise Conflict(f"The job is {dead.state}; only a failed one can be retried.")
     async with parts.queues.transaction() as tx:
         letter = DeadLetter(pk=dead.pk, job_id=dead.id, name=dead.name, group=dead.group, data=dead.data)
-        if not await _again(tx, caller, dead.queue, [letter]):
+        if not await _again(tx, dead.queue, [letter]):
             raise Conflict("The job was retried meanwhile, or what it is about has moved on.")
 
 
-async def take_out(parts: Resources, caller: Principal, wanted: JobView) -> None:
+async def take_out(parts: Resources, wanted: JobView) -> None:
     """Cancel a job that waits, with what it is about, or forget one that has ended. Raises Conflict while it runs."""
     async with parts.queues.transaction() as tx:
         if wanted.finished_at is not None:
             await job_admin.remove_ended(tx.connection, wanted.pk)
             return
-        message_id = wanted.data.get("messageDbId")
-        if wanted.queue is QueueName.MESSAGE_SEND and message_id is not None:
-            return
         if not await ledger.cancel(tx.connection, pks=[wanted.pk]):
             raise Conflict("The job runs now, or has just ended; only one that waits can be cancelled.")
         tx.ring(wanted.queue)
-        if wanted.name == DELIVER:
+        if wanted.queue is QueueName.MESSAGE_SEND:
+            message = MessageId(UUID(wanted.data["messageDbId"]))
+            await tx.apply([MoveMessage(message_id=message, to=MessageStatus.CANCELED)])
+        elif wanted.name == DELIVER:
             delivery = DeliveryId(UUID(wanted.data["deliveryId"]))
             await tx.apply(
                 [EndDelivery(delivery_id=delivery, after=DeliveryStatus.CANCELED, reason="canceled on request")]
             )
 
 
-async def _again(tx: Transaction, caller: Principal, queue: QueueName, letters: list[DeadLetter]) -> int:
+async def _again(tx: Transaction, queue: QueueName, letters: list[DeadLetter]) -> int:
     match queue:
         case QueueName.MESSAGE_SEND:
-            return 0
+            # The job alone would run against a message that has ended.
+            raise Conflict("A message that failed is retried itself: POST /messages/{id}/retry.")
         case QueueName.WEBHOOK_DELIVERY:
             return await _deliver_again(tx, letters)
         case _:

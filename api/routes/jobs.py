@@ -31,7 +31,7 @@ async def get_job(job_id: str, caller: Reader, parts: Parts) -> Response:
 async def retry_job(job_id: str, caller: Writer, parts: Parts) -> Response:
     async with parts.queues.pool.acquire() as connection:
         job = await _found(connection, caller, job_id)
-    await redo.job(parts, caller, job)
+    await redo.job(parts, job)
     async with parts.queues.pool.acquire() as connection:
         return accepted(job_shown(await _found(connection, caller, job_id)))
 
@@ -40,7 +40,7 @@ async def retry_job(job_id: str, caller: Writer, parts: Parts) -> Response:
 async def delete_job(job_id: str, caller: Writer, parts: Parts) -> Response:
     async with parts.queues.pool.acquire() as connection:
         job = await _found(connection, caller, job_id)
-    await redo.take_out(parts, caller, job)
+    await redo.take_out(parts, job)
     return accepted({"id": job.id, "deleted": True})
 
 

@@ -295,3 +295,11 @@ async def test_a_connection_of_another_is_not_sent_through(api: httpx.AsyncClien
 
     assert {answer.status_code for answer in answers} == {404}
     assert await ledger.rows() == before
+
+
+async def test_taking_out_a_message_s_job_cancels_the_message(api: httpx.AsyncClient, path: str) -> None:
+    message = (await api.post(path, json=BODY)).json()["message"]
+
+    assert (await api.delete(f"/jobs/msg-send-{message['id']}")).status_code == 202
+
+    assert (await api.get(f"/messages/{message['id']}")).json()["status"] == "canceled"

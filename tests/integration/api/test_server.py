@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,21 @@ def serving(database_url: str, folder: Path) -> Iterator[Server]:
         )
         port = listening.getsockname()[1]
         try:
-            # The socket listens before the process does, so this waits for as long as the start takes.
-            httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=60)
+            _wait_until_it_answers(process, port)
             yield Server(process, port, time.monotonic() - started)
         finally:
             process.kill()
             process.wait()
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
+    """The socket listens before the process does, so a request waits for as long as the start takes."""
+    for _ in range(30):
+        with suppress(httpx.TimeoutException):
+            httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=1)
+            return
+        assert process.poll() is None, "it ended before it answered; its log says why"
+    raise TimeoutError("it did not answer within 30 s")
 
 
 @pytest.fixture
