@@ -181,6 +181,8 @@ def _become(module: str, *arguments: str) -> NoReturn:
 
 def _elsewhere(module: str, arguments: list[str], *, name: str) -> int:
     """Run `main(arguments)` of a module that a version may lack."""
+    # A dependency installs a package called tests, which would otherwise be found before ours.
+    sys.path.insert(0, str(CHECKOUT))
     try:
         is_here = find_spec(module) is not None
     except ModuleNotFoundError:

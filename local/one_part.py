@@ -21,7 +21,7 @@ def run_part(name: str, arguments: list[str], *, data_dir: Path | None) -> int:
         "api": part.api_command(host=settings.host, port=settings.port),
         "worker": part.worker_command(),
         "scheduler": part.scheduler_command(),
-        "session-host": part.session_host_command(),
+        "session-host": part.session_host_command(with_fake="ZAPHUB_FAKE_WHATSAPP_URL" in environment),
     }
     command = [*commands[name], *arguments]
     os.execve(command[0], command, environment)  # noqa: S606 - our own programs

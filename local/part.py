@@ -77,11 +77,11 @@ def scheduler_command() -> list[str]:
     return [sys.executable, "-m", "taskiq", "scheduler", "functions.scheduler:scheduler"]
 
 
-def session_host(environment: Mapping[str, str], *, after: tuple[str, ...] = ()) -> Part:
-    """Return the host that holds the WhatsApp sockets."""
+def session_host(environment: Mapping[str, str], *, with_fake: bool, after: tuple[str, ...] = ()) -> Part:
+    """Return the host that holds the WhatsApp sockets; `with_fake` when the environment names a fake server."""
     return Part(
         name="session-host",
-        command=session_host_command(),
+        command=session_host_command(with_fake=with_fake),
         environment=environment,
         stop_rank=3,
         stop_s=20,
@@ -89,9 +89,11 @@ def session_host(environment: Mapping[str, str], *, after: tuple[str, ...] = ())
     )
 
 
-def session_host_command() -> list[str]:
+def session_host_command(*, with_fake: bool) -> list[str]:
     """Return the command line of a session host."""
-    return [sys.executable, "-m", "session_host"]
+    # A host never imports local/: it is told by name what points the library at the fake server.
+    connector = ["--connector", "local.fake_whatsapp.connector:install"] if with_fake else []
+    return [sys.executable, "-m", "session_host", *connector]
 
 
 def fake_whatsapp(environment: Mapping[str, str], *, port: int, data: str) -> Part:

@@ -74,6 +74,7 @@ def up(options: UpOptions) -> int:
 
     Raises Misconfigured when the settings, the data folder or another `up` on it stand in the way.
     """
+    began = time.monotonic()
     terminal = Terminal()
     for number in _STOP_SIGNALS:
         # Until the loop runs: an interrupted initdb leaves nothing that the next start would trust.
@@ -81,7 +82,7 @@ def up(options: UpOptions) -> int:
     try:
         with _planned(options) as plan:
             _wait_for_children_without_threads()
-            return asyncio.run(_run(plan, terminal))
+            return asyncio.run(_run(plan, terminal, began=began))
     finally:
         # Nothing is left to stop, and a late signal must not change the exit code.
         for number in _STOP_SIGNALS:
@@ -159,8 +160,7 @@ def _revealed(settings: Settings, name: Literal["admin_key", "secret_key", "host
     return None if secret is None else secret.get_secret_value()
 
 
-async def _run(plan: _Plan, terminal: Terminal) -> int:
-    began = time.monotonic()
+async def _run(plan: _Plan, terminal: Terminal, *, began: float) -> int:
     stop, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _STOP_SIGNALS:
@@ -232,7 +232,8 @@ def _parts(plan: _Plan) -> Iterator[Part]:
         data = str(plan.data_dir.fake_whatsapp)
         yield part.fake_whatsapp(environment("fake-whatsapp"), port=plan.fake_whatsapp_port, data=data)
         after = ("fake-whatsapp",)
-    yield part.session_host(environment("session-host"), after=after)
+    with_fake = "ZAPHUB_FAKE_WHATSAPP_URL" in plan.environment
+    yield part.session_host(environment("session-host"), with_fake=with_fake, after=after)
     yield part.api(environment("api"), host=plan.host, port=plan.port)
     for number in range(1, plan.options.workers + 1):
         yield part.worker(environment(f"worker-{number}"), number=number, grace_s=plan.settings.shutdown_grace_s)

@@ -58,6 +58,8 @@ class EmbeddedPostgres:
         }
         if not self.durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+            # With nothing to replicate to, a test's copy of a database writes no log.
+            settings |= {"wal_level": "minimal", "max_wal_senders": "0"}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = [str(self.programs.folder / "postgres"), "-D", str(self.cluster), *options]
         return child_command(command, death_signal=self.stop_signal, identity=self.identity)
