@@ -6,7 +6,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
-from shared.queues.sends import SendRequest, SendResult
 
 from api.auth import Principal
 from api.inputs import AnySend, Order, Send
@@ -24,6 +23,7 @@ from shared.domain.message import SETTLED, MessageType
 from shared.domain.session import REFUSES_SENDS, SessionStatus
 from shared.queues import admin, sends
 from shared.queues.runtime import Transaction
+from shared.queues.sends import SendRequest, SendResult
 
 _PARSE: Final[TypeAdapter[Any]] = TypeAdapter(Send)
 _OFFLINE: Final = {

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ _KEY = {"Authorization": f"Bearer {ADMIN_KEY}"}
 class Server:
     process: subprocess.Popen[bytes]
     port: int
-    started_in_s: float
 
     @property
     def url(self) -> str:
@@ -57,7 +55,6 @@ def serving(database_url: str, folder: Path) -> Iterator[Server]:
             "ZAPHUB_RUN_DIR": str(folder),
             "ZAPHUB_PART": "api",
         }
-        started = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-m", "uvicorn", "api.app:app", "--fd", str(listening.fileno()), "--no-access-log"],
             pass_fds=[listening.fileno()],
@@ -68,7 +65,7 @@ def serving(database_url: str, folder: Path) -> Iterator[Server]:
         port = listening.getsockname()[1]
         try:
             _wait_until_it_answers(process, port)
-            yield Server(process, port, time.monotonic() - started)
+            yield Server(process, port)
         finally:
             process.kill()
             process.wait()
