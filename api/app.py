@@ -11,7 +11,7 @@ from api import docs_page, problems
 from api.edge import CorsBySetting, Edge
 from api.json_body import JsonRoute
 from api.resources import opened
-from api.routes import api_keys, connections, health, jobs, lifecycle, messages, pairing, queues
+from api.routes import api_keys, connections, health, jobs, lifecycle, messages, pairing, queues, sends
 from shared import log, presence
 from shared.settings import Settings, load
 
@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.cors_origins = []
     app.router.route_class = JsonRoute
     app.router.redirect_slashes = False
-    for module in (health, docs_page, connections, lifecycle, pairing, messages, queues, jobs, api_keys):
+    for module in (health, docs_page, connections, lifecycle, pairing, sends, messages, queues, jobs, api_keys):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(Edge)

@@ -1,18 +1,20 @@
 """Dead letters that run again, jobs that are taken out, and the rows they are about, moved in the same transaction."""
 
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
+from api.auth import Principal
 from api.resources import Resources
 from shared.db import job_admin
 from shared.db.job_admin import DeadLetter, DeadLetterFilter
-from shared.domain.errors import Conflict
+from shared.domain.errors import Conflict, NotFound
 from shared.domain.ids import DeliveryId, MessageId
 from shared.domain.jobs import JobState, NewJob, QueueName
 from shared.domain.message import MessageStatus
 from shared.domain.webhook import DELIVER, DeliveryStatus, EndDelivery
 from shared.domain.writes import MoveMessage
-from shared.queues import ledger
+from shared.queues import ledger, sends
 from shared.queues.admin import JobView
 from shared.queues.policies import POLICIES
 from shared.queues.runtime import Transaction
@@ -22,7 +24,7 @@ _BATCH: Final = 200
 
 
 async def dead_letters(
-    parts: Resources, queue: QueueName, wanted: DeadLetterFilter, *, limit: int, dry_run: bool
+    parts: Resources, caller: Principal, queue: QueueName, wanted: DeadLetterFilter, *, limit: int, dry_run: bool
 ) -> int:
     """Let the dead letters that `wanted` means run again, at most `limit`; returns how many do, or would."""
     async with parts.queues.pool.acquire() as connection:
@@ -32,18 +34,20 @@ async def dead_letters(
     count = 0
     for start in range(0, len(letters), _BATCH):
         async with parts.queues.transaction() as tx:
-            count += await _again(tx, queue, letters[start : start + _BATCH])
+            count += len(await _again(tx, parts, caller, queue, letters[start : start + _BATCH]))
     return count
 
 
-async def job(parts: Resources, dead: JobView) -> None:
-    """Let one dead letter run again. Raises Conflict when the job is none."""
+async def job(parts: Resources, caller: Principal, dead: JobView) -> str:
+    """Let one dead letter run again and return the id of the job that does. Raises Conflict when it is none."""
     if dead.state is not JobState.FAILED:
         raise Conflict(f"The job is {dead.state}; only a failed one can be retried.")
     async with parts.queues.transaction() as tx:
         letter = DeadLetter(pk=dead.pk, job_id=dead.id, name=dead.name, group=dead.group, data=dead.data)
-        if not await _again(tx, dead.queue, [letter]):
+        runs = await _again(tx, parts, caller, dead.queue, [letter])
+        if not runs:
             raise Conflict("The job was retried meanwhile, or what it is about has moved on.")
+    return runs[0]
 
 
 async def take_out(parts: Resources, wanted: JobView) -> None:
@@ -65,23 +69,44 @@ async def take_out(parts: Resources, wanted: JobView) -> None:
             )
 
 
-async def _again(tx: Transaction, queue: QueueName, letters: list[DeadLetter]) -> int:
+async def _again(
+    tx: Transaction, parts: Resources, caller: Principal, queue: QueueName, letters: Sequence[DeadLetter]
+) -> list[str]:
+    """The ids of the jobs that run in place of these, without those whose object has moved on."""
     match queue:
         case QueueName.MESSAGE_SEND:
-            # The job alone would run against a message that has ended.
-            raise Conflict("A message that failed is retried itself: POST /messages/{id}/retry.")
+            return [job for letter in letters if (job := await _send_again(tx, parts, caller, letter))]
         case QueueName.WEBHOOK_DELIVERY:
             return await _deliver_again(tx, letters)
         case _:
             return await _run_again(tx, queue, letters)
 
 
-async def _run_again(tx: Transaction, queue: QueueName, letters: list[DeadLetter]) -> int:
+async def _run_again(tx: Transaction, queue: QueueName, letters: Sequence[DeadLetter]) -> list[str]:
+    run = await ledger.retry(tx.connection, [letter.pk for letter in letters])
     tx.ring(queue)
-    return len(await ledger.retry(tx.connection, [letter.pk for letter in letters]))
+    return [letter.job_id for letter in letters if letter.pk in run]
 
 
-async def _deliver_again(tx: Transaction, letters: list[DeadLetter]) -> int:
+async def _send_again(tx: Transaction, parts: Resources, caller: Principal, letter: DeadLetter) -> str | None:
+    """Retry the message with a job of its own, which takes the dead one's place; None when that cannot be."""
+    try:
+        # A savepoint: what one letter cannot do leaves the others as they are.
+        async with tx.connection.transaction():
+            result = await sends.retry(
+                tx,
+                UUID(letter.data["messageDbId"]),
+                tenant_id=caller.tenant_id,
+                allowed=caller.connection_ids,
+                default_ttl_s=parts.settings.send_ttl_seconds,
+            )
+            await job_admin.remove_ended(tx.connection, letter.pk)
+    except (NotFound, Conflict):
+        return None
+    return result.job.job_id if result.job else None
+
+
+async def _deliver_again(tx: Transaction, letters: Sequence[DeadLetter]) -> list[str]:
     """A delivery that was given up is sent again only by a job that says so, which takes the dead one's place."""
     deliveries = [letter for letter in letters if letter.name == DELIVER]
     others = [letter for letter in letters if letter.name != DELIVER]
@@ -99,5 +124,5 @@ async def _deliver_again(tx: Transaction, letters: list[DeadLetter]) -> int:
     )
     for letter in deliveries:
         await job_admin.remove_ended(tx.connection, letter.pk)
-    count = sum(not one.deduplicated for one in made)
-    return count + (await _run_again(tx, QueueName.WEBHOOK_DELIVERY, others) if others else 0)
+    run = [one.job_id for one in made if not one.deduplicated]
+    return run + (await _run_again(tx, QueueName.WEBHOOK_DELIVERY, others) if others else [])

@@ -55,7 +55,7 @@ async def send(
         if before:
             return await _again(tx.connection, caller, UUID(before["message_id"]))
         row = await _locked(tx.connection, caller, connection_id)
-        [result] = await _accept(tx, row, [wanted])
+        [result] = await _accept(tx, parts, row, [wanted])
         if isinstance(result, ZapHubError):
             raise result
         if keyed:
@@ -77,7 +77,7 @@ async def send_batch(
             return [await _shown_again(tx.connection, caller, one) for one in before["results"]]
         row = await _locked(tx.connection, caller, connection_id)
         right = [one for one in parsed if not isinstance(one, Problem)]
-        accepted = iter(await _accept(tx, row, right))
+        accepted = iter(await _accept(tx, parts, row, right))
         results = [
             _shown(index, one if isinstance(one, Problem) else next(accepted)) for index, one in enumerate(parsed)
         ]
@@ -100,7 +100,9 @@ async def settled(parts: Resources, caller: Principal, sent: Sent, *, wait_s: fl
         return (await _again(connection, caller, message_id)).message
 
 
-async def _accept(tx: Transaction, row: Record, wanted: Sequence[AnySend]) -> list[Sent | ZapHubError]:
+async def _accept(
+    tx: Transaction, parts: Resources, row: Record, wanted: Sequence[AnySend]
+) -> list[Sent | ZapHubError]:
     """Each message as it was accepted, or why not."""
     status = SessionStatus(row["status"])
     taken = await _taken_ids(tx.connection, row["id"], wanted)
@@ -108,7 +110,10 @@ async def _accept(tx: Transaction, row: Record, wanted: Sequence[AnySend]) -> li
     refusals = [None if one.message_id in taken else _refusal(status, one) for one in wanted]
     accepted = iter(
         await sends.enqueue_sends(
-            tx, row["id"], [_request(one) for one, refusal in zip(wanted, refusals, strict=True) if refusal is None]
+            tx,
+            row["id"],
+            [_request(one) for one, refusal in zip(wanted, refusals, strict=True) if refusal is None],
+            default_ttl_s=parts.settings.send_ttl_seconds,
         )
     )
     return [_sent(next(accepted)) if refusal is None else refusal for refusal in refusals]
@@ -149,7 +154,7 @@ def _within(error: InvalidInput, index: int) -> InvalidInput:
 
 def _request(wanted: AnySend) -> SendRequest:
     return SendRequest(
-        to=wanted.to,
+        to=str(wanted.to),
         type=MessageType(wanted.type),
         payload=content.plain(wanted.payload),
         message_id=wanted.message_id,

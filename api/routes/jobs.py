@@ -31,9 +31,9 @@ async def get_job(job_id: str, caller: Reader, parts: Parts) -> Response:
 async def retry_job(job_id: str, caller: Writer, parts: Parts) -> Response:
     async with parts.queues.pool.acquire() as connection:
         job = await _found(connection, caller, job_id)
-    await redo.job(parts, job)
+    runs = await redo.job(parts, caller, job)
     async with parts.queues.pool.acquire() as connection:
-        return accepted(job_shown(await _found(connection, caller, job_id)))
+        return accepted(job_shown(await _found(connection, caller, runs)))
 
 
 @router.delete("/jobs/{job_id}", summary="Cancel a job that waits, forget one that has ended")

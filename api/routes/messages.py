@@ -5,9 +5,9 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from api.answers import answer
+from api.answers import accepted, answer, job_summary
 from api.auth import Principal, allowed
-from api.inputs import Input, Name
+from api.inputs import Input, Name, Resolve
 from api.json_body import JsonRoute
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, place_of
 from api.routes.connections import Parts
@@ -16,7 +16,9 @@ from shared.db.api_keys import Scope
 from shared.domain.errors import NotFound
 from shared.domain.ids import ConnectionId, MessageId
 from shared.domain.jid import parse_jid
+from shared.domain.jobs import QueueName
 from shared.domain.message import Direction, MessageStatus, MessageType
+from shared.queues import sends
 
 router = APIRouter(tags=["messages"], route_class=JsonRoute)
 
@@ -78,3 +80,37 @@ async def get_timeline(message_id: UUID, caller: Reader, parts: Parts) -> Respon
         ):
             raise NotFound("There is no such message.")
         return answer({"data": await messages.timeline(connection, MessageId(message_id)), "next_cursor": None})
+
+
+@router.post("/messages/{message_id}/retry", status_code=202, summary="Send a message that failed once more")
+async def retry_message(message_id: UUID, caller: Writer, parts: Parts) -> Response:
+    async with parts.queues.transaction() as tx:
+        result = await sends.retry(
+            tx,
+            message_id,
+            tenant_id=caller.tenant_id,
+            allowed=caller.connection_ids,
+            default_ttl_s=parts.settings.send_ttl_seconds,
+        )
+    job = None if result.job is None else job_summary(result.job, queue=QueueName.MESSAGE_SEND)
+    return accepted({"message": result.message, "job": job})
+
+
+@router.post("/messages/{message_id}/cancel", status_code=202, summary="Take back a message that has not left")
+async def cancel_message(message_id: UUID, caller: Writer, parts: Parts) -> Response:
+    async with parts.queues.transaction() as tx:
+        message = await sends.cancel(tx, message_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids)
+    return accepted({"message": message})
+
+
+@router.post("/messages/{message_id}/resolve", status_code=202, summary="Settle a message that is in doubt")
+async def resolve_message(message_id: UUID, body: Resolve, caller: Writer, parts: Parts) -> Response:
+    async with parts.queues.transaction() as tx:
+        message = await sends.resolve(
+            tx,
+            message_id,
+            was_sent=body.outcome == "sent",
+            tenant_id=caller.tenant_id,
+            allowed=caller.connection_ids,
+        )
+    return accepted({"message": message})

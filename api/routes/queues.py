@@ -121,9 +121,9 @@ async def clean_queue(_: Writer, name: Queue, body: CleanQueue, parts: Parts) ->
 
 
 @router.post("/queues/{name}/retry-failed", status_code=202, summary="Let its dead letters run again")
-async def retry_failed(_: Writer, name: Queue, body: RetryFailed, parts: Parts) -> Response:
+async def retry_failed(caller: Writer, name: Queue, body: RetryFailed, parts: Parts) -> Response:
     wanted = DeadLetterFilter(job_ids=body.ids, **body.filter.model_dump())
-    count = await redo.dead_letters(parts, name, wanted, limit=body.limit, dry_run=body.dry_run)
+    count = await redo.dead_letters(parts, caller, name, wanted, limit=body.limit, dry_run=body.dry_run)
     return accepted({"count": count, "dry_run": body.dry_run})
 
 

@@ -10,8 +10,6 @@ import pytest
 from shared.db.pool import Connection
 from tests.integration.api.conftest import Ledger
 
-pytest.importorskip("shared.queues.sends", reason="sends are not enqueued yet")
-
 BODY: dict[str, Any] = {"to": "5511987654321", "type": "text", "payload": {"text": "Olá 👋"}}
 
 
@@ -303,3 +301,122 @@ async def test_taking_out_a_message_s_job_cancels_the_message(api: httpx.AsyncCl
     assert (await api.delete(f"/jobs/msg-send-{message['id']}")).status_code == 202
 
     assert (await api.get(f"/messages/{message['id']}")).json()["status"] == "canceled"
+
+
+async def _end(database: Connection, message_id: str, status: str) -> None:
+    """Let a message and its job end, as the runner would."""
+    await database.execute("UPDATE messages SET status = $2 WHERE id = $1", message_id, status)
+    await database.execute(
+        "UPDATE jobs SET state = 'failed', dedupe = NULL, finished_at = now(), error = $1", {"code": "BOOM"}
+    )
+    await database.execute("UPDATE job_groups SET pending = 0")
+
+
+async def test_a_dead_message_is_retried_after_its_job_was_cleaned_up(
+    api: httpx.AsyncClient, path: str, database: Connection
+) -> None:
+    made = (await api.post(path, json=BODY)).json()["message"]["id"]
+    await _end(database, made, "dlq")
+    await database.execute("DELETE FROM jobs")
+
+    answer = await api.post(f"/messages/{made}/retry")
+
+    assert answer.status_code == 202, answer.text
+    assert (answer.json()["message"]["status"], answer.json()["job"]["id"]) == ("queued", f"msg-retry-{made}-1")
+
+
+@pytest.mark.parametrize("by", ["job", "queue"])
+async def test_a_dead_letter_of_a_message_retries_the_message(
+    api: httpx.AsyncClient, path: str, database: Connection, by: str
+) -> None:
+    made = (await api.post(path, json=BODY)).json()["message"]["id"]
+    await _end(database, made, "dlq")
+
+    if by == "job":
+        answer = await api.post(f"/jobs/msg-send-{made}/retry")
+        assert (answer.status_code, answer.json()["id"]) == (202, f"msg-retry-{made}-1")
+    else:
+        answer = await api.post("/queues/message:send/retry-failed", json={})
+        assert (answer.status_code, answer.json()["count"]) == (202, 1)
+
+    assert (await api.get(f"/messages/{made}")).json()["status"] == "queued"
+    assert (await api.get("/queues/message:send")).json()["dlq"] == 0
+
+
+async def test_a_dead_letter_whose_message_has_left_stays_dead(
+    api: httpx.AsyncClient, path: str, database: Connection
+) -> None:
+    made = (await api.post(path, json=BODY)).json()["message"]["id"]
+    await _end(database, made, "delivered")
+
+    assert (await api.post("/queues/message:send/retry-failed", json={})).json()["count"] == 0
+    assert (await api.post(f"/jobs/msg-send-{made}/retry")).json()["code"] == "INVALID_STATE"
+    assert (await api.get(f"/messages/{made}")).json()["status"] == "delivered"
+
+
+async def test_a_waiting_message_is_taken_back_once_and_for_all(
+    api: httpx.AsyncClient, path: str, database: Connection
+) -> None:
+    made = (await api.post(path, json=BODY)).json()["message"]["id"]
+
+    first, second = [await api.post(f"/messages/{made}/cancel") for _ in range(2)]
+
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert second.json()["message"]["status"] == "canceled"
+    assert await database.fetchval("SELECT state FROM jobs WHERE name = 'send-message'") == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("status", "call", "body"),
+    [
+        ("queued", "retry", None),
+        ("delivered", "retry", None),
+        ("sent", "cancel", None),
+        ("processing", "cancel", None),
+        ("queued", "resolve", {"outcome": "sent"}),
+    ],
+)
+async def test_a_status_that_forbids_it_is_a_conflict(
+    api: httpx.AsyncClient, path: str, database: Connection, status: str, call: str, body: dict[str, str] | None
+) -> None:
+    made = (await api.post(path, json=BODY)).json()["message"]["id"]
+    await database.execute("UPDATE messages SET status = $1", status)
+
+    answer = await api.post(f"/messages/{made}/{call}", json=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "INVALID_STATE")
+    assert (await api.get(f"/messages/{made}")).json()["status"] == status
+    assert await database.fetchval("SELECT state FROM jobs WHERE name = 'send-message'") == "waiting"
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("sent", "sent"), ("not_sent", "dlq")])
+async def test_a_message_in_doubt_is_settled_by_a_person_s_word(
+    api: httpx.AsyncClient, path: str, database: Connection, outcome: str, status: str
+) -> None:
+    made = (await api.post(path, json=BODY)).json()["message"]["id"]
+    await database.execute("UPDATE messages SET status = 'unknown', unknown_at = now()")
+
+    answer = await api.post(f"/messages/{made}/resolve", json={"outcome": outcome})
+
+    assert (answer.status_code, answer.json()["message"]["status"]) == (202, status)
+    assert (await api.post(f"/messages/{made}/resolve", json={"outcome": "maybe"})).status_code == 422
+
+
+@pytest.mark.parametrize("call", ["retry", "cancel", "resolve"])
+async def test_a_message_of_nobody_is_not_found(api: httpx.AsyncClient, call: str) -> None:
+    answer = await api.post(f"/messages/{uuid4()}/{call}", json={"outcome": "sent"})
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
+
+
+async def test_a_message_expires_by_its_own_time_or_the_service_s(api: httpx.AsyncClient, path: str) -> None:
+    by_setting = (await api.post(path, json=BODY)).json()["message"]
+    never = (await api.post(path, json={**BODY, "ttl_seconds": 0})).json()["message"]
+    later = (await api.post(path, json={**BODY, "send_at": "2999-01-01T00:00:00Z", "ttl_seconds": 60})).json()[
+        "message"
+    ]
+
+    assert by_setting["expires_at"] is not None
+    assert never["expires_at"] is None
+    assert (later["status"], later["send_at"]) == ("scheduled", "2999-01-01T00:00:00.000Z")
+    assert later["expires_at"] == "2999-01-01T00:01:00.000Z"
