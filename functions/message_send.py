@@ -1,14 +1,229 @@
-"""Hand one message to the host that owns its session."""
+"""Hand one message to the host that owns its session, never blindly twice (DESIGN D6)."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, assert_never
+from uuid import UUID
 
 from functions.resources import Resources
 from functions.work import work
+from shared.db import messages
+from shared.db.hosts import Owner
+from shared.db.messages import Sendable
+from shared.domain.errors import HostUnreachable
+from shared.domain.ids import HostId, MessageId, WireId
 from shared.domain.jobs import Job, QueueName
-from shared.domain.outcome import Failure, Outcome, Retry
+from shared.domain.message import SETTLED, MessageStatus, ParkedReason
+from shared.domain.outcome import Discard, Done, Failure, Outcome, Park, Retry, Snooze, Unknown
+from shared.domain.session import SessionStatus
+from shared.domain.writes import ErrorInfo, GiveBackTry, MoveMessage, Write
+from shared.failpoints import reach
+from shared.hosts import protocol
+from shared.hosts.client import HostNotReached
+from shared.queues.policies import POLICIES
+
+_POLICY: Final = POLICIES[QueueName.MESSAGE_SEND]
+
+# How soon to look again at what is about to change: a lease that lapses, a send that still runs.
+_SOON_S: Final = 0.5
+_EXPIRED: Final = "EXPIRED"
+_IN_DOUBT: Final = Failure(code="SEND_UNKNOWN", detail="Nobody can say whether this try reached WhatsApp.")
 
 
-async def handle(_job: Job, _use: Resources) -> Outcome:
-    return Retry(failure=Failure(code="INTERNAL", detail="this queue has no handler yet"))
+async def handle(job: Job, use: Resources) -> Outcome:
+    """Send it when its session is online; a try that was begun and not recorded is looked up before anything else."""
+    message_id = MessageId(UUID(job.data["messageDbId"]))
+    async with use.pool.acquire() as connection:
+        message = await messages.load_for_send(connection, message_id)
+    if message is None:
+        return Discard(reason="The message is gone.")
+    if message.status in SETTLED:
+        return Done(result={"success": True, "messageDbId": str(message_id), "status": message.status})
+    in_doubt = message.status in {MessageStatus.PROCESSING, MessageStatus.UNKNOWN}
+    if in_doubt and (waits := _still_held(message, grace_s=use.settings.send_unknown_grace_s)):
+        return waits
+    if message.session_status != SessionStatus.CONNECTED:
+        # The group's reasons say so too, or no longer: then the job is claimable again at once.
+        return Park(reason=ParkedReason.CONNECTION_OFFLINE, writes=_doubt(message) if in_doubt else ())
+    owner = _owner(message)
+    if owner is None:
+        return Snooze(delay_s=_SOON_S)
+    if in_doubt and (settled := await _settle(message, owner, use)):
+        return settled
+    return await _try(job, message, owner, use)
 
 
-queue = work(QueueName.MESSAGE_SEND, handle)
+def _owner(message: Sendable) -> Owner | None:
+    if message.host_id is None or message.address is None or not message.is_leased or message.device_jid is None:
+        return None
+    return Owner(
+        host_id=HostId(message.host_id),
+        address=message.address,
+        epoch=message.lease_epoch,
+        device_jid=message.device_jid,
+        status=message.session_status,
+    )
+
+
+def _secret(message: Sendable, send_no: int, use: Resources) -> bytes:
+    """32 bytes that the library stores with the wire id before the frame leaves: how a lost try is found again."""
+    key = use.settings.secret_key.get_secret_value().encode()
+    return hmac.new(key, f"send:{message.id}:{send_no}".encode(), hashlib.sha256).digest()
+
+
+async def _try(job: Job, message: Sendable, owner: Owner, use: Resources) -> Outcome:
+    quoted = None
+    async with use.pool.acquire() as connection:
+        if message.reply_to:
+            row = await messages.quoted(connection, message.connection_id, message.reply_to)
+            if row is None:
+                failure = Failure(
+                    code="NOT_FOUND", detail="The message of reply_to is not on the wire.", retryable=False
+                )
+                return Discard(reason=failure.detail, failure=failure, writes=(_ended(message, failure, send_no=None),))
+            quoted = protocol.Quoted(wire_id=row["wa_message_id"], sender_jid=row["sender_jid"], text=row["text"])
+        send_no = await messages.begin_try(
+            connection,
+            message.id,
+            job_id=job.job_id,
+            host_id=owner.host_id,
+            epoch=owner.epoch,
+            device_jid=owner.device_jid or "",
+        )
+    if send_no is None:
+        return Discard(reason="The message may not be sent any more.")
+    reach("send_after_begin")
+    command = protocol.Send(
+        connection_id=message.connection_id,
+        message_id=message.id,
+        send_no=send_no,
+        secret=_secret(message, send_no, use),
+        epoch=owner.epoch,
+        to=message.jid,
+        type=message.type,
+        payload=message.payload,
+        reply_to=quoted,
+        mentions=message.mentions,
+    )
+    give_back = (GiveBackTry(message_id=message.id, send_no=send_no),)
+    try:
+        answer = await use.hosts.send(owner, command)
+    except HostNotReached:
+        return Snooze(delay_s=_SOON_S, writes=give_back)
+    except HostUnreachable:
+        # It may have left. The message stays `processing`, so the next look asks the host and the device store.
+        return Snooze(delay_s=_SOON_S)
+    match answer:
+        case protocol.Sent():
+            reach("send_before_record")
+            return _sent(message, answer, send_no)
+        case protocol.Refused():
+            return _refused(job, message, answer, send_no)
+        case protocol.Ambiguous():
+            return Snooze(delay_s=0.0)
+        case protocol.Busy() | protocol.NotOwner() | protocol.NotConnected():
+            return Snooze(delay_s=_SOON_S, writes=give_back)
+        case _:
+            assert_never(answer)
+
+
+async def _settle(message: Sendable, owner: Owner, use: Resources) -> Outcome | None:
+    """What became of the newest try; None when it is proved that nothing left, or the user wants it sent again."""
+    lookup = protocol.Lookup(
+        connection_id=message.connection_id,
+        message_id=message.id,
+        send_no=message.send_no,
+        secret=_secret(message, message.send_no, use),
+        send_host=message.send_host or "",
+        send_epoch=message.send_epoch or 0,
+        send_device=message.send_device or "",
+    )
+    try:
+        answer = await use.hosts.lookup(owner, lookup)
+    except HostUnreachable:
+        return Snooze(delay_s=_SOON_S)
+    match answer:
+        case protocol.Running():
+            return Snooze(delay_s=_SOON_S)
+        case protocol.Sent():
+            return _sent(message, answer, message.send_no)
+        case protocol.NeverLeft():
+            return None
+        case protocol.Left() | protocol.CannotSay():
+            return _hold(message, answer, grace_s=use.settings.send_unknown_grace_s)
+        case _:
+            assert_never(answer)
+
+
+def _still_held(message: Sendable, *, grace_s: float) -> Outcome | None:
+    """A message in doubt holds its chat for the grace; a wake-up before that (a resume) only looks at the clock."""
+    if message.wa_message_id is None or message.unknown_for_s is None or message.unknown_for_s >= grace_s:
+        return None
+    return Snooze(delay_s=max(grace_s - message.unknown_for_s, 0.05))
+
+
+def _hold(message: Sendable, answer: protocol.Left | protocol.CannotSay, *, grace_s: float) -> Outcome | None:
+    writes = _doubt(message, wire_id=WireId(answer.wire_id) if isinstance(answer, protocol.Left) else None)
+    held_for_s = message.unknown_for_s or 0.0
+    if held_for_s < grace_s:
+        return Unknown(failure=_IN_DOUBT, hold_s=grace_s - held_for_s, writes=writes)
+    if message.on_unknown == "resend":
+        return None
+    # The chat goes on; a receipt, or a person, may still settle it.
+    return Done(result={"success": False, "messageDbId": str(message.id), "status": "unknown"}, writes=writes)
+
+
+def _doubt(message: Sendable, *, wire_id: WireId | None = None) -> tuple[Write, ...]:
+    error = ErrorInfo(code=_IN_DOUBT.code, detail=_IN_DOUBT.detail, retryable=True)
+    return (
+        MoveMessage(
+            message_id=message.id, to=MessageStatus.UNKNOWN, send_no=message.send_no, wire_id=wire_id, error=error
+        ),
+    )
+
+
+def _sent(message: Sendable, answer: protocol.Sent, send_no: int) -> Outcome:
+    moved = MoveMessage(
+        message_id=message.id,
+        to=MessageStatus.SENT,
+        send_no=send_no,
+        wire_id=WireId(answer.wire_id),
+        wire_at=answer.at,
+    )
+    return Done(
+        result={"success": True, "messageDbId": str(message.id), "waMessageId": answer.wire_id}, writes=(moved,)
+    )
+
+
+def _refused(job: Job, message: Sendable, answer: protocol.Refused, send_no: int) -> Outcome:
+    failure = Failure(code=answer.code, detail=answer.detail, retryable=not answer.permanent)
+    ended = _ended(message, failure, send_no=send_no)
+    if answer.permanent:
+        return Discard(reason=answer.detail, failure=failure, writes=(ended,))
+    delay_s = max(_POLICY.delay_s(job.attempt), answer.retry_after_s or 0.0)
+    error = ErrorInfo(code=failure.code, detail=failure.detail, retryable=True)
+    failed = MoveMessage(
+        message_id=message.id, to=MessageStatus.FAILED, send_no=send_no, error=error, retry_in_s=delay_s
+    )
+    return Retry(failure=failure, delay_s=delay_s, writes=(failed,), last_writes=(ended,))
+
+
+def _ended(message: Sendable, failure: Failure, *, send_no: int | None) -> MoveMessage:
+    error = ErrorInfo(code=failure.code, detail=failure.detail, retryable=failure.retryable)
+    return MoveMessage(message_id=message.id, to=MessageStatus.DLQ, send_no=send_no, error=error)
+
+
+def on_ended(data: Mapping[str, Any], failure: Failure) -> Sequence[Write]:
+    """It expired, stalled or raised to the end. A try that was begun makes this `unknown` in the database."""
+    return [
+        MoveMessage(
+            message_id=MessageId(UUID(data["messageDbId"])),
+            to=MessageStatus.EXPIRED if failure.code == _EXPIRED else MessageStatus.DLQ,
+            error=ErrorInfo(code=failure.code, detail=failure.detail, retryable=failure.retryable),
+        )
+    ]
+
+
+queue = work(QueueName.MESSAGE_SEND, handle, on_ended=on_ended)
 task, broker, handler = queue.task, queue.broker, queue.handler

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from shared.db.pool import Pool
 from shared.domain.jobs import QueueName
+from shared.hosts.client import HostClient, open_host_client
 from shared.queues.policies import POLICIES
 from shared.queues.runtime import Queues
 from shared.settings import Settings
@@ -22,17 +23,22 @@ class Resources:
     queues: Queues
     now: Callable[[], datetime]
     courier: Courier
+    hosts: HostClient
 
 
 @asynccontextmanager
 async def open_resources(queues: Queues) -> AsyncIterator[Resources]:
     """Open what handlers need beyond the database, and close it at the end."""
     delay_s = POLICIES[QueueName.WEBHOOK_DELIVERY].delay_s
-    async with open_courier(queues.settings, queues.pool, delay_s=delay_s) as courier:
+    async with (
+        open_courier(queues.settings, queues.pool, delay_s=delay_s) as courier,
+        open_host_client(queues.settings, queues.pool) as hosts,
+    ):
         yield Resources(
             settings=queues.settings,
             pool=queues.pool,
             queues=queues,
             now=lambda: datetime.now(UTC),
             courier=courier,
+            hosts=hosts,
         )

@@ -1,4 +1,4 @@
-"""The connections table: creating, moving, linking, reading. Functions take a connection; callers own the transaction."""
+"""The connections table: creating, moving, linking, reading; callers own the transaction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Moved:
     resumes: bool
 
 
-async def insert(
+async def insert(  # noqa: PLR0913 - a row has this many columns
     connection: Connection,
     connection_id: ConnectionId,
     *,

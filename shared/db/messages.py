@@ -94,8 +94,10 @@ async def by_client_ids(connection: Connection, connection_id: ConnectionId, cli
     return await connection.fetch(_SQL.by_client_ids, connection_id, list(client_ids))
 
 
-async def bind_jobs(connection: Connection, jobs: Sequence[tuple[MessageId, int]]) -> tuple[list[dict[str, Any]], bool]:
-    """Tie new messages to their jobs and record that they were queued; returns their objects, and whether to fan out."""
+async def bind_jobs(
+    connection: Connection, jobs: Sequence[tuple[MessageId, int]]
+) -> tuple[list[dict[str, Any]], bool]:
+    """Tie new messages to their jobs and record that they were queued; returns objects, and whether to fan out."""
     ids = [message_id for message_id, _ in jobs]
     await connection.fetch(_SQL.bind_jobs, ids, [pk for _, pk in jobs])
     rows = await connection.fetch(_SQL.record_queued, ids)
@@ -255,3 +257,8 @@ async def waiting_of_connection(
 ) -> list[tuple[MessageId, int | None]]:
     """At most `limit` messages that have not left, oldest first, with the pk of each one's job."""
     return [(r["id"], r["job_pk"]) for r in await connection.fetch(_SQL.waiting_of_connection, connection_id, limit)]
+
+
+async def quoted(connection: Connection, connection_id: ConnectionId, reference: str) -> Record | None:
+    """`wa_message_id`, `sender_jid`, `text` of the message that `reference` names, when it is on the wire."""
+    return await connection.fetchrow(_SQL.quoted, connection_id, reference)

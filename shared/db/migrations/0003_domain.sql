@@ -132,6 +132,9 @@ BEGIN
      WHERE message_id = p_id AND send_no = p_send_no;
   END IF;
   prior := m.status;
+  IF prior = 'processing' AND p_send_no IS NULL AND p_to IN ('failed', 'dlq', 'expired', 'canceled') THEN
+    p_to := 'unknown';  -- whoever does not speak for the try cannot say that it did not leave
+  END IF;
   IF NOT EXISTS (SELECT 1 FROM message_moves WHERE from_status = prior AND to_status = p_to) THEN
     IF p_wire_id IS NOT NULL AND m.wa_message_id IS NULL THEN
       UPDATE messages SET wa_message_id = p_wire_id, wa_timestamp = coalesce(p_at, wa_timestamp), sent_at = coalesce(sent_at, at) WHERE id = p_id;

@@ -157,3 +157,10 @@ UPDATE messages SET job_pk = $2 WHERE id = $1;
 -- name: waiting_of_connection
 -- $1 connection, $2 limit: messages that have not left yet, with their jobs.
 SELECT id, job_pk FROM messages WHERE connection_id = $1 AND status IN ('scheduled', 'queued', 'failed') AND source = 'api' ORDER BY created_at LIMIT $2;
+
+-- name: quoted
+-- $1 connection, $2 the id, client id or wire id of a message that is on the wire.
+SELECT m.wa_message_id, coalesce(m.sender_jid, m.jid) AS sender_jid, coalesce(m.payload->>'text', '') AS text
+  FROM messages m
+ WHERE m.connection_id = $1 AND m.wa_message_id IS NOT NULL AND (m.wa_message_id = $2 OR m.message_id = $2 OR m.id::text = $2)
+ LIMIT 1;
