@@ -1,7 +1,7 @@
 """The bodies that clients send, parsed at the door: every field bounded, unknown ones refused."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
@@ -64,7 +64,12 @@ Label = Annotated[
 ]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(storable)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_small)]
-Time = Annotated[AwareDatetime, BeforeValidator(_not_a_number)]
+# Sums with a ttl, and other time zones, stay within what datetime can hold.
+Time = Annotated[
+    AwareDatetime,
+    BeforeValidator(_not_a_number),
+    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(3000, 1, 1, tzinfo=UTC)),
+]
 Recipient = Annotated[str, AfterValidator(_jid)]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2048), AfterValidator(storable)]
 

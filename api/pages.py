@@ -19,6 +19,7 @@ Cursor = Annotated[str | None, Field(max_length=200, description="`next_cursor` 
 DEFAULT_LIMIT: Final = 50
 
 _MAX_DIGITS: Final = 18
+_FIRST_YEAR, _LAST_YEAR = 1970, 3000  # in any time zone a time of these can be told in UTC
 
 Row = TypeVar("Row")
 
@@ -47,7 +48,7 @@ def place_of(cursor: str | None) -> Place | None:
         place = datetime.fromisoformat(at), UUID(id_)
     except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError):
         raise _stranger() from None
-    if place[0].tzinfo is None:
+    if place[0].tzinfo is None or not _FIRST_YEAR <= place[0].year < _LAST_YEAR:
         raise _stranger()
     return place
 

@@ -28,6 +28,12 @@ def test_any_other_cursor_is_refused(cursor: str) -> None:
         number_of(cursor)
 
 
+@pytest.mark.parametrize("at", [AT.replace(year=1), AT.replace(year=9999), AT.replace(tzinfo=None)])
+def test_a_forged_time_is_refused(at: datetime) -> None:
+    with pytest.raises(InvalidInput):
+        place_of(cursor_of(at, UUID(int=7)))
+
+
 def test_a_full_last_page_has_no_next() -> None:
     rows = [(AT, UUID(int=n)) for n in range(3)]
 
