@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
+import resource
 import signal
 import sys
 from pathlib import Path
 
-from local.fake_whatsapp.server import serve
+from shared import log
 
 
 def main() -> int:
@@ -19,11 +21,23 @@ def main() -> int:
     )
     parser.add_argument("--data-dir", type=Path, required=True, help="what the server accepted, and its keys")
     options = parser.parse_args()
-    return asyncio.run(_run(options.data_dir, control_port=options.control_port))
+    log.configure(level="warning", fmt="json")
+    # At import it warns about tools for sending media, which a server does not do.
+    logging.getLogger("neonize").setLevel(logging.ERROR)  # noqa: TID251 - a library's logger, silenced
+    _allow_many_sockets()
+    try:
+        return asyncio.run(_run(options.data_dir, control_port=options.control_port))
+    except* OSError as failed:
+        # Told in a sentence: a taken port or folder is the operator's to mend, not a defect.
+        for error in failed.exceptions:
+            sys.stderr.write(f"fake-whatsapp: {error}\n")
+    return 1
 
 
 async def _run(data_dir: Path, *, control_port: int) -> int:
     """Serve until SIGINT or SIGTERM; one JSON line on stdout says where, once all is ready."""
+    from local.fake_whatsapp.server import serve  # noqa: PLC0415 - it loads neonize, which logs at import
+
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -33,6 +47,12 @@ async def _run(data_dir: Path, *, control_port: int) -> int:
         sys.stdout.flush()
         await stopping.wait()
     return 0
+
+
+def _allow_many_sockets() -> None:
+    """Each session holds a socket; the usual limit of 1024 is a default, not a need."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _port(text: str) -> int:

@@ -13,6 +13,7 @@ The wheel stays untouched. The order of the calls matters:
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import ipaddress
 import json
 import os
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from local.fake_whatsapp import go_environment
@@ -66,16 +68,15 @@ def prepare(connector_url: str) -> Connector:
     if sys.platform != "linux":
         raise NotConnectable("the library can be pointed at loopback on Linux only")
     _require_loopback(connector_url)
-    with urllib.request.urlopen(connector_url.rstrip("/") + "/connector", timeout=TIMEOUT_S) as answer:  # noqa: S310
+    # A proxy from the environment has no business between two processes of one machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(connector_url.rstrip("/") + "/connector", timeout=TIMEOUT_S) as answer:
         found = json.load(answer)
     connector = Connector(found["proxy_url"], found["ca_pem"], bytes.fromhex(found["root_public_key"]))
     _require_loopback(connector.proxy_url)
 
-    descriptor, path = tempfile.mkstemp(prefix="fake-whatsapp-ca-", suffix=".pem")
-    with os.fdopen(descriptor, "w") as file:
-        file.write(connector.ca_pem)
     try:
-        go_environment.show(CA_VARIABLE, path)
+        go_environment.show(CA_VARIABLE, _keep(connector.ca_pem))
     except NoSuchPlace as error:
         raise NotConnectable(str(error)) from error
     return connector
@@ -92,6 +93,16 @@ def patch(connector: Connector) -> None:
     if len(places) != 1:
         raise NotConnectable(f"the root key is in {len(places)} places of the loaded library, not in one")
     ctypes.memmove(places[0], connector.root_public_key, len(WHATSAPP_ROOT_KEY))
+
+
+def _keep(ca_pem: str) -> str:
+    """Write the certificate where Go reads it at its first connection: one file per server, however many hosts."""
+    descriptor, part = tempfile.mkstemp(prefix="fake-whatsapp-", suffix=".part")
+    with os.fdopen(descriptor, "w") as file:
+        file.write(ca_pem)
+    path = Path(tempfile.gettempdir()) / f"fake-whatsapp-{hashlib.sha256(ca_pem.encode()).hexdigest()[:16]}.pem"
+    Path(part).replace(path)
+    return str(path)
 
 
 def _occurrences(blob: bytes, needle: bytes) -> list[int]:

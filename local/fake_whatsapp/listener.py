@@ -29,6 +29,8 @@ BACKLOG = 512
 LARGEST_MEDIA_BYTES = 128 * 1024 * 1024
 CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
 NOT_LINKED = Node("failure", {"reason": "401"})
+# As in a session: a client forgets what it has not handled when its socket closes.
+FAREWELL_S = 0.5
 
 
 class Proxy:
@@ -120,10 +122,10 @@ async def _serve_client(exchange: Exchange, websocket: web.WebSocketResponse, *,
             await _log_in(exchange, client, phone=str(payload.username), number=payload.device)
         else:
             await WaitingClient(exchange, client).run()
-    except (ChannelClosed, TimeoutError):
+    except* (ChannelClosed, TimeoutError):
         log.debug("client_left")
-    except (InvalidTag, DecodeError, MalformedNode) as error:
-        log.warning("client_misspoke", reason=repr(error))
+    except* (InvalidTag, DecodeError, MalformedNode) as misspoken:
+        log.warning("client_misspoke", reason=repr(misspoken.exceptions))
     finally:
         await websocket.close()
 
@@ -132,6 +134,7 @@ async def _log_in(exchange: Exchange, client: Channel, *, phone: str, number: in
     device = exchange.devices.get(phone)
     if device is None or device.number != number:
         await client.send(NOT_LINKED)
+        await asyncio.sleep(FAREWELL_S)
         return
     if exchange.faults.refuses(phone):
         client.abort()

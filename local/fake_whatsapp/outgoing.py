@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from local.fake_whatsapp import content, groups, mailbox
 from local.fake_whatsapp.devices import Device
@@ -54,15 +55,17 @@ def accept(exchange: Exchange, device: Device, message: Node) -> Verdict:
     open_message = groups.open_message if is_group else _open_direct
     try:
         plaintext = open_message(exchange, device, message)
+        found = content.read(Message.FromString(plaintext), exchange.media)
     except DuplicateMessage:
         exchange.wire.append_duplicate(stanza)
-    except (WrongSession, MalformedMessage) as error:
+    except (WrongSession, MalformedMessage, DecodeError) as error:
         log.warning("message_undecryptable", wire_id=wire_id, reason=str(error))
         exchange.wire.append(stanza, UNDECRYPTABLE)
         if not is_group:
             _answer(exchange, stanza, receipts=("retry",))
     else:
-        _file(exchange, stanza, plaintext)
+        if found is not None:
+            _file(exchange, stanza, plaintext, found)
     return _verdict(fault)
 
 
@@ -76,10 +79,7 @@ def _open_direct(exchange: Exchange, device: Device, message: Node) -> bytes:
     return exchange.conversations.unseal(number, device.phone, Sealed(direct.attrs["type"], direct.data))
 
 
-def _file(exchange: Exchange, stanza: Stanza, plaintext: bytes) -> None:
-    found = content.read(Message.FromString(plaintext), exchange.media)
-    if found is None:
-        return
+def _file(exchange: Exchange, stanza: Stanza, plaintext: bytes, found: Content) -> None:
     exchange.wire.append(stanza, found)
     if GROUP_SERVER in stanza.recipient:
         return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import fcntl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,13 @@ from local.fake_whatsapp.wire_log import WireLog
 SHUTDOWN_TIMEOUT_S = 1.0
 
 
+class FolderTaken(OSError):
+    """Another server runs on this data folder; it must end first."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(f"another fake WhatsApp server runs on {data_dir}")
+
+
 @dataclass(frozen=True, slots=True)
 class Addresses:
     """Where a running server listens."""
@@ -39,18 +47,32 @@ class Addresses:
 async def serve(data_dir: Path, *, control_port: int = 0) -> AsyncIterator[Addresses]:
     """Run the server while the context lasts; port 0 takes a free one.
 
-    The data folder is created when it is missing. A server that starts on the folder of an earlier one knows what
+    The data folder is created when it is missing; raises FolderTaken when another server runs on it, and a group of
+    OSError when the control port is taken. A server that starts on the folder of an earlier one knows what
     that one had acknowledged, and listens on the same proxy port as long as nobody has taken it.
     """
-    store = Store(data_dir / "fake_whatsapp.sqlite3")
-    exchange = _exchange(store, data_dir)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(store.run())
+    with _locked(data_dir):
+        store = Store(data_dir / "fake_whatsapp.sqlite3")
+        exchange = _exchange(store, data_dir)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(store.run())
+            try:
+                async with _doors(exchange, tasks, control_port=control_port) as addresses:
+                    yield addresses
+            finally:
+                store.stop()
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """Keep a second server out of the folder; the lock goes with the process, however it ends."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "lock").open("w") as file:
         try:
-            async with _doors(exchange, control_port=control_port) as addresses:
-                yield addresses
-        finally:
-            store.stop()
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderTaken(data_dir) from error
+        yield
 
 
 def _exchange(store: Store, data_dir: Path) -> Exchange:
@@ -71,7 +93,7 @@ def _exchange(store: Store, data_dir: Path) -> Exchange:
 
 
 @asynccontextmanager
-async def _doors(exchange: Exchange, *, control_port: int) -> AsyncIterator[Addresses]:
+async def _doors(exchange: Exchange, tasks: asyncio.TaskGroup, *, control_port: int) -> AsyncIterator[Addresses]:
     clients = web.AppRunner(listener.application(exchange), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await clients.setup()
     assert clients.server is not None
@@ -89,7 +111,7 @@ async def _doors(exchange: Exchange, *, control_port: int) -> AsyncIterator[Addr
     await exchange.store.durable()
     try:
         await site.start()
-        serving = asyncio.ensure_future(proxy.serve(proxy_socket))
+        serving = tasks.create_task(proxy.serve(proxy_socket))
         try:
             yield Addresses(control_url=f"http://{LOOPBACK}:{controls.addresses[0][1]}", proxy_url=proxy_url)
         finally:

@@ -13,12 +13,14 @@ from local.fake_whatsapp.exchange import Exchange
 from local.fake_whatsapp.mailbox import Letter
 from local.fake_whatsapp.outgoing import Verdict
 from local.fake_whatsapp.protocol.channel import Channel, ChannelClosed
-from local.fake_whatsapp.protocol.node import SERVER, Node
+from local.fake_whatsapp.protocol.node import SERVER, Jid, Node
 
 log = structlog.get_logger()
 
 # An error code of WhatsApp for a stanza that it cannot read.
 INVALID_STANZA = 479
+# whatsmeow forgets what it has not handled when its socket closes: a farewell needs time to be heard.
+FAREWELL_S = 0.5
 # A client with fewer one-time keys than this is asked for more.
 FEW_KEYS = 10
 
@@ -32,6 +34,7 @@ class Session:
         self._device = device
         self._mail = asyncio.Event()
         self._is_active = asyncio.Event()
+        self._is_dismissed = asyncio.Event()
 
     async def run(self) -> None:
         """Serve the client until it leaves; one device has one session, so an older one is told that it lost."""
@@ -45,13 +48,13 @@ class Session:
             await self._channel.send(Node("success", {"t": _now(), "lid": self._device.lid}))
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._deliver_mail())
+                tasks.create_task(self._hang_up())
                 while True:
                     self._hear(await self._channel.receive(), tasks)
         except* ChannelClosed:
-            log.debug("session_left", session_phone=phone[:4])
+            log.debug("session_left")
         finally:
-            if exchange.live.get(phone) is self:
-                del exchange.live[phone]
+            self._leave()
 
     def wake(self) -> None:
         """There is mail."""
@@ -80,9 +83,21 @@ class Session:
             await self._channel.send(farewell)
         except ChannelClosed:
             log.debug("session_left_before_farewell")
+        self._is_dismissed.set()
+        self._leave()
+
+    async def _hang_up(self) -> None:
+        await self._is_dismissed.wait()
+        await asyncio.sleep(FAREWELL_S)
         await self._channel.close()
 
+    def _leave(self) -> None:
+        if self._exchange.live.get(self._device.phone) is self:
+            del self._exchange.live[self._device.phone]
+
     def _hear(self, node: Node, tasks: asyncio.TaskGroup) -> None:
+        if self._is_dismissed.is_set():
+            return
         match node.tag:
             case "message":
                 tasks.create_task(self._acknowledge(node, self._accept(node)))
@@ -110,7 +125,8 @@ class Session:
             await asyncio.sleep(verdict.delay_s)
         if verdict.is_silent:
             return
-        attrs = {"class": "message", "id": message.attrs["id"], "from": message.jid("to"), "t": _now()}
+        attrs = {"class": "message", "id": message.attrs.get("id", ""), "t": _now()}
+        attrs["from"] = Jid(message.attrs.get("to", SERVER))
         if verdict.error is not None:
             attrs["error"] = str(verdict.error)
         await self._channel.send(Node("ack", attrs))
@@ -126,14 +142,14 @@ class Session:
 
     def _hear_receipt(self, receipt: Node) -> None:
         """A receipt of any type says that the client has the message, unless it asks for it again."""
-        mail, phone = self._exchange.mailbox, self._device.phone
-        wire_ids = [receipt.attrs["id"], *(item.attrs["id"] for listed in receipt.children for item in listed.children)]
+        first = receipt.attrs["id"]
         if receipt.attrs.get("type") == "retry":
-            incoming.send_again(self._exchange, self._device, receipt.attrs["id"])
+            incoming.send_again(self._exchange, self._device, first)
             self.wake()
             return
-        for wire_id in wire_ids:
-            mail.acknowledge(phone, kind=mailbox.MESSAGE, wire_id=wire_id)
+        more = receipt.child("list")
+        for wire_id in (first, *(item.attrs["id"] for item in (more.children if more else ()))):
+            self._exchange.mailbox.acknowledge(self._device.phone, kind=mailbox.MESSAGE, wire_id=wire_id)
 
     def _hear_ack(self, ack: Node) -> None:
         kind, wire_id = ack.attrs.get("class"), ack.attrs["id"]

@@ -12,7 +12,7 @@ APPEND = """
 INSERT INTO wire (wire_id, session_phone, recipient, type, text, payload, received_at, resend, bot_tag)
 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, EXISTS (SELECT 1 FROM wire WHERE session_phone = ?2 AND wire_id = ?1), ?8
 """
-# A frame that arrives a second time cannot be decrypted a second time: its content is that of the first row.
+# A frame that comes again when its key is forgotten cannot be decrypted: its content is that of the first row.
 APPEND_DUPLICATE = """
 INSERT INTO wire (wire_id, session_phone, recipient, type, text, payload, received_at, resend, bot_tag)
 SELECT wire_id, session_phone, recipient, type, text, payload, ?4, 1, ?5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from local.fake_whatsapp.protocol.curve import KeyPair
@@ -64,7 +64,7 @@ class Conversation:
     def unseal(self, keyring: Keyring, sealed: Sealed) -> tuple[Conversation, bytes]:
         """Decrypt with whichever session fits, and make it the current one.
 
-        Raises DuplicateMessage for a message that was opened before, WrongSession when no session fits,
+        Raises DuplicateMessage for a message that was opened long before, WrongSession when no session fits,
         MalformedMessage when it is not a Signal message.
         """
         if sealed.type != "pkmsg":
@@ -114,7 +114,8 @@ def _dump_session(session: Ratchet) -> dict[str, object]:
         "sending": [session.sending.key.hex(), session.sending.counter],
         "previous_counter": session.previous_counter,
         "receiving": [[r.their_key.hex(), r.chain.key.hex(), r.chain.counter] for r in session.receiving],
-        "skipped": [[key.hex(), counter, seed.hex()] for (key, counter), seed in session.skipped.items()],
+        "skipped": _dump_seeds(session.skipped),
+        "used": _dump_seeds(session.used),
         "hello": session.hello and [session.hello.one_time_id, session.hello.signed_id],
     }
 
@@ -132,6 +133,7 @@ def _load_session(record: dict[str, object]) -> Ratchet:
             "previous_counter": int(previous_counter),
             "receiving": list(receiving),
             "skipped": list(skipped),
+            "used": list(used),
             "hello": hello,
         }:
             return Ratchet(
@@ -146,7 +148,16 @@ def _load_session(record: dict[str, object]) -> Ratchet:
                     Receiving(bytes.fromhex(their_key), Chain(bytes.fromhex(key), at))
                     for their_key, key, at in receiving
                 ),
-                skipped={(bytes.fromhex(key), at): bytes.fromhex(seed) for key, at, seed in skipped},
+                skipped=_load_seeds(skipped),
+                used=_load_seeds(used),
                 hello=Hello(hello[0], hello[1]) if isinstance(hello, list) else None,
             )
     raise ValueError("not a stored session")
+
+
+def _dump_seeds(seeds: Mapping[tuple[bytes, int], bytes]) -> list[list[str | int]]:
+    return [[key.hex(), counter, seed.hex()] for (key, counter), seed in seeds.items()]
+
+
+def _load_seeds(records: list[list[str]]) -> dict[tuple[bytes, int], bytes]:
+    return {(bytes.fromhex(key), int(counter)): bytes.fromhex(seed) for key, counter, seed in records}

@@ -20,11 +20,15 @@ FURTHEST_JUMP = 25_000
 # libsignal keeps 5 receiving chains; a few more cost nothing here and lose fewer late messages.
 KEPT_CHAINS = 20
 KEPT_SKIPPED_KEYS = 2_000
+# whatsmeow does not lock a session between reading and storing it: a send that meets an arriving message may use the
+# same key as the send before it (about 3 in 100 when both happen every few milliseconds). A strict peer would lose
+# that message; keeping the last keys reads it, and reads a frame that comes again.
+KEPT_USED_KEYS = 16
 AES_BLOCK_BITS = 128
 
 
 class DuplicateMessage(ValueError):
-    """The message's key was used already: the same message arrived before."""
+    """The message's key was used and is forgotten: the same message arrived before, long ago."""
 
 
 class WrongSession(ValueError):
@@ -72,6 +76,7 @@ class Ratchet:
     previous_counter: int = 0
     receiving: tuple[Receiving, ...] = ()
     skipped: Mapping[tuple[bytes, int], bytes] = field(default_factory=dict)
+    used: Mapping[tuple[bytes, int], bytes] = field(default_factory=dict)
     hello: Hello | None = None
 
 
@@ -90,9 +95,9 @@ def seal(state: Ratchet, plaintext: bytes) -> tuple[Ratchet, bytes]:
 
 
 def unseal(state: Ratchet, message: RatchetMessage) -> tuple[Ratchet, bytes]:
-    """The next state and the plaintext; messages may come late, out of order, or never.
+    """The next state and the plaintext; messages may come late, out of order, never, or soon again.
 
-    Raises DuplicateMessage for one that was opened before, WrongSession when its MAC is not this session's.
+    Raises DuplicateMessage for one whose key is forgotten, WrongSession when its MAC is not this session's.
     """
     if all(message.ratchet_key != receiving.their_key for receiving in state.receiving):
         state = _turn(state, message.ratchet_key)
@@ -126,15 +131,17 @@ def derive_chain(root: bytes, ours: KeyPair, theirs: bytes) -> tuple[bytes, byte
 
 
 def _seed_of(state: Ratchet, message: RatchetMessage) -> tuple[Ratchet, bytes]:
-    """The seed of this message's keys, keeping the seeds of those that it overtook."""
+    """The seed of this message's keys, keeping it a while, and the seeds of those that it overtook."""
     at = next(i for i, receiving in enumerate(state.receiving) if receiving.their_key == message.ratchet_key)
     chain = state.receiving[at].chain
     name = (message.ratchet_key, message.counter)
     if message.counter < chain.counter:
+        if name in state.used:
+            return state, state.used[name]
         if name not in state.skipped:
             raise DuplicateMessage(f"message {message.counter} was opened before")
         rest = {key: seed for key, seed in state.skipped.items() if key != name}
-        return replace(state, skipped=rest), state.skipped[name]
+        return _remember(replace(state, skipped=rest), name, state.skipped[name])
     if message.counter - chain.counter > FURTHEST_JUMP:
         raise WrongSession(f"message {message.counter} is too far ahead of {chain.counter}")
 
@@ -146,7 +153,14 @@ def _seed_of(state: Ratchet, message: RatchetMessage) -> tuple[Ratchet, bytes]:
         del skipped[oldest]
     chain, seed = chain.step()
     receiving = (*state.receiving[:at], Receiving(message.ratchet_key, chain), *state.receiving[at + 1 :])
-    return replace(state, receiving=receiving, skipped=skipped), seed
+    return _remember(replace(state, receiving=receiving, skipped=skipped), name, seed)
+
+
+def _remember(state: Ratchet, name: tuple[bytes, int], seed: bytes) -> tuple[Ratchet, bytes]:
+    used = {**state.used, name: seed}
+    for oldest in list(used)[: max(len(used) - KEPT_USED_KEYS, 0)]:
+        del used[oldest]
+    return replace(state, used=used), seed
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from local.fake_whatsapp.signal import conversation
 from local.fake_whatsapp.signal.agreement import Bundle
 from local.fake_whatsapp.signal.conversation import Conversation, Sealed
 from local.fake_whatsapp.signal.fields import MalformedMessage
-from local.fake_whatsapp.signal.ratchet import DuplicateMessage, WrongSession
+from local.fake_whatsapp.signal.ratchet import KEPT_USED_KEYS, DuplicateMessage, WrongSession
 
 SECRET = b"s" * 32
 ONE_TIME_ID = 77
@@ -96,13 +96,26 @@ def test_messages_are_greetings_until_the_other_side_has_answered() -> None:
     assert types == ["pkmsg", "pkmsg", "msg", "msg"]
 
 
-def test_a_message_is_read_once() -> None:
+def test_a_frame_that_comes_again_is_read_again_until_its_key_is_forgotten() -> None:
     ours, theirs = pair()
-    sealed = ours.send(theirs, b"once")
+    sealed = ours.send(theirs, b"twice")
     theirs.receive(sealed)
+    again = theirs.receive(sealed)
+    for _ in range(KEPT_USED_KEYS):
+        theirs.receive(ours.send(theirs, b"more"))
 
+    assert again == b"twice"
     with pytest.raises(DuplicateMessage):
         theirs.receive(sealed)
+
+
+def test_two_messages_under_one_key_are_both_read() -> None:
+    ours, theirs = pair()
+    before = ours.conversation.start(ours.phone.keyring, bundle_of(theirs.phone))
+    first = before.seal(ours.phone.keyring, b"first")[1]
+    second = before.seal(ours.phone.keyring, b"second")[1]
+
+    assert [theirs.receive(first), theirs.receive(second)] == [b"first", b"second"]
 
 
 def test_a_failed_message_leaves_the_conversation_as_it_was() -> None:

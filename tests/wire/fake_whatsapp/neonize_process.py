@@ -1,8 +1,11 @@
 """A process with the real neonize library: reads commands on stdin, writes answers and events to a pipe.
 
 neonize cannot be reset inside a process, and its Go half prints to stdout; hence a process, and a pipe of its own.
-Usage: neonize_process.py CONTROL_URL PIPE_FD
+Usage: neonize_process.py CONTROL_URL PIPE_FD, with NEONIZE_BOT_TAG=off in the environment: Go does not see what
+Python sets later.
 """
+
+# ruff: noqa: ANN001 - neonize's objects have no static types
 
 import asyncio
 import json
@@ -14,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from local.fake_whatsapp import connector
 
 control_url, pipe_fd = sys.argv[1], int(sys.argv[2])
-os.environ["NEONIZE_BOT_TAG"] = "off"
 proxy_url = connector.install(control_url)
 
 from neonize._binder import ProxySettings  # noqa: E402  # the connector must come first
@@ -100,11 +102,11 @@ async def open_session(name: str, db: str, user: str = "", device: int = 0) -> N
     client.pump.add_done_callback(lambda pump: emit(event="ended", name=name, error=str(pump.exception())))
 
 
-async def send(name: str, to: str, text: str, type: str = "text", target: str = "") -> str:
+async def send(name: str, to: str, text: str, *, kind: str = "text", target: str = "") -> str:
     client = clients[name]
     chat = build_jid(to)
     message: object = Message(conversation=text)
-    match type:
+    match kind:
         case "location":
             message = Message(locationMessage=LocationMessage(degreesLatitude=-23.5, degreesLongitude=-46.6, name=text))
         case "reaction":

@@ -1,5 +1,7 @@
 """The server and the neonize process that the wire tests talk to."""
 
+# ruff: noqa: ANN401 - answers are JSON
+
 from __future__ import annotations
 
 import asyncio
@@ -16,7 +18,7 @@ import aiohttp
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-PATIENCE_S = 10.0
+PATIENCE_S = 40.0
 
 Event = dict[str, Any]
 
@@ -104,10 +106,11 @@ class Neonize:
             self._control_url,
             str(write_fd),
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT), "NEONIZE_BOT_TAG": "off"},  # noqa: TID251 - handed on
             pass_fds=(write_fd,),
             stdin=asyncio.subprocess.PIPE,
-            stdout=2,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
         )
         os.close(write_fd)
         reader = asyncio.StreamReader(limit=1 << 26)
@@ -157,8 +160,12 @@ class Neonize:
         await self.do("open", name=name, db=str(db))
         shown = await self.until("qr", after=start, where=lambda said: said["name"] == name)
         await server.post("/scan", qr=shown["code"], phone=phone)
-        paired = await self.until("paired", after=start, where=lambda said: said["name"] == name)
-        await self.until("connected", after=start, where=lambda said: said["name"] == name)
+        return await self.until_online(name, after=start)
+
+    async def until_online(self, name: str, *, after: int = 0) -> Event:
+        """Wait until a session is paired and connected, and return who it is."""
+        paired = await self.until("paired", after=after, where=lambda said: said["name"] == name)
+        await self.until("connected", after=after, where=lambda said: said["name"] == name)
         return paired
 
     async def close(self) -> None:
