@@ -17,12 +17,14 @@ from shared.queues.seed import (
     pause_all_queues,
     resume_all_queues,
 )
+from shared.queues.seed_messages import enqueue_send_message, retry_failed_message
 
 __all__ = [
     "clean_old_jobs",
     "close_all_queues",
     "enqueue_message_status",
     "enqueue_receive_message",
+    "enqueue_send_message",
     "enqueue_session_close",
     "enqueue_session_init",
     "enqueue_webhook_delivery",
@@ -34,4 +36,5 @@ __all__ = [
     "initialize_queues",
     "pause_all_queues",
     "resume_all_queues",
+    "retry_failed_message",
 ]

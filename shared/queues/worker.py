@@ -5,15 +5,18 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any, Final
 from uuid import uuid4
 
 import structlog
 
 from shared import presence
+from shared.db.pool import AWAY
 from shared.domain.errors import Unavailable
 from shared.domain.jobs import QueueName
 from shared.log import configure
+from shared.queues.admin import apply_policies
 from shared.queues.drain import Drain
 from shared.queues.heartbeat import Heartbeat
 from shared.queues.outage import Outage
@@ -121,6 +124,7 @@ async def _open(settings: Settings, stop: asyncio.Event) -> Queues | None:
     while not stop.is_set():
         try:
             queues = await Queues.open(settings, pool_size=max(settings.db_pool_size, _POOL_AT_LEAST) - 1)
+            await _apply_settings(queues)
         except Unavailable as error:
             try:
                 async with asyncio.timeout(outage.began(error)):
@@ -131,3 +135,14 @@ async def _open(settings: Settings, stop: asyncio.Event) -> Queues | None:
             outage.ended()
             return queues
     return None
+
+
+async def _apply_settings(queues: Queues) -> None:
+    """Make the send rate of a connection that has none of its own the setting's; every worker of one set-up agrees."""
+    send = replace(POLICIES[QueueName.MESSAGE_SEND], rate_per_minute=queues.settings.send_rate_per_minute)
+    try:
+        async with queues.pool.acquire() as connection:
+            await apply_policies(connection, {QueueName.MESSAGE_SEND: send})
+    except AWAY as error:
+        await queues.close()
+        raise Unavailable("Postgres went away while the worker started.") from error
