@@ -1,0 +1,210 @@
+"""What every WhatsApp client keeps, whatever is behind it. Each function gets a world and a number of its own."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from uuid import uuid4
+
+import pytest
+
+from session_host.whatsapp.port import (
+    ClientEvent,
+    ClientSpec,
+    Connected,
+    DeviceMissing,
+    Inbound,
+    JournalFailed,
+    LoggedOut,
+    Outgoing,
+    Paired,
+    QrShown,
+    Receipt,
+    Replaced,
+    WhatsAppClient,
+    WireRecord,
+)
+from shared.domain.ids import ConnectionId
+from shared.hosts.protocol import NotConnected, Sent
+from tests.contract.hosts.worlds import World
+
+CONTACT = "5511999990001"
+NOBODY = "5511999990000"
+T = TypeVar("T", bound=ClientEvent)
+
+
+class Watched:
+    """A client and everything it told."""
+
+    def __init__(self, world: World, device_jid: str | None) -> None:
+        self.events: asyncio.Queue[ClientEvent] = asyncio.Queue()
+        self.seen: list[ClientEvent] = []
+        self.recorded: list[WireRecord] = []
+        self.refuses_records = False
+        self.client: WhatsAppClient = world.make_client(
+            ClientSpec(
+                connection_id=ConnectionId(uuid4()),
+                device_jid=device_jid,
+                emit=self.events.put_nowait,
+                record=self._record,
+            )
+        )
+
+    def _record(self, found: WireRecord) -> None:
+        if self.refuses_records:
+            raise OSError("no space left on device")
+        self.recorded.append(found)
+
+    async def until(self, kind: type[T]) -> T:
+        async with asyncio.timeout(20):
+            while True:
+                event = await self.events.get()
+                self.seen.append(event)
+                if isinstance(event, kind):
+                    return event
+
+    async def until_recorded(self, kind: type) -> WireRecord:
+        async with asyncio.timeout(20):
+            while not (found := [one for one in self.recorded if isinstance(one, kind)]):
+                await asyncio.sleep(0.01)
+        return found[0]
+
+
+async def paired(world: World, phone: str) -> tuple[Watched, str]:
+    watched = Watched(world, None)
+    await watched.client.start()
+    await world.scan((await watched.until(QrShown)).code, phone)
+    device = (await watched.until(Paired)).device_jid
+    await watched.until(Connected)
+    return watched, device
+
+
+def text(words: str, *, to: str = CONTACT) -> Outgoing:
+    return Outgoing(to=f"{to}@s.whatsapp.net", type="text", payload={"text": words}, secret=os.urandom(32))
+
+
+async def scanning_its_code_pairs_it_and_the_device_connects_without_a_code_from_then_on(
+    world: World, phone: str
+) -> None:
+    first, device = await paired(world, phone)
+    assert device.startswith(f"{phone}:")
+    assert device.endswith("@s.whatsapp.net")
+    assert await first.client.stop(deadline_s=5)
+
+    second = Watched(world, device)
+    await second.client.start()
+    await second.until(Connected)
+
+    assert not any(isinstance(event, QrShown) for event in second.seen)
+    await second.client.stop(deadline_s=5)
+
+
+async def a_device_that_the_store_lacks_is_refused_before_the_library_sees_it(world: World, phone: str) -> None:
+    with pytest.raises(DeviceMissing):
+        await Watched(world, f"{phone}:9@s.whatsapp.net").client.start()
+
+
+async def a_message_is_sent_once_and_its_secret_finds_the_wire_id(world: World, phone: str) -> None:
+    watched, device = await paired(world, phone)
+    message = text("hello")
+
+    answer = await watched.client.send(message)
+
+    assert isinstance(answer, Sent)
+    assert await world.wire(phone) == [(answer.wire_id, "hello")]
+    assert await world.store.wire_id_of(message.secret, device_jid=device) == answer.wire_id
+    assert await world.store.wire_id_of(os.urandom(32), device_jid=device) is None
+    await watched.client.stop(deadline_s=5)
+
+
+async def it_knows_who_is_on_whatsapp(world: World, phone: str) -> None:
+    watched, _ = await paired(world, phone)
+
+    assert await watched.client.are_on_whatsapp((CONTACT, NOBODY)) == {CONTACT: True, NOBODY: False}
+    await watched.client.stop(deadline_s=5)
+
+
+async def what_comes_in_is_written_down_and_so_are_receipts(world: World, phone: str) -> None:
+    watched, _ = await paired(world, phone)
+    sent = await watched.client.send(text("question"))
+    assert isinstance(sent, Sent)
+
+    wire_id = await world.inbound(phone, sender=CONTACT, text="answer")
+    await world.receipt(phone, sent.wire_id, "read")
+
+    message = await watched.until_recorded(Inbound)
+    receipt = await watched.until_recorded(Receipt)
+    assert isinstance(message, Inbound)
+    assert isinstance(receipt, Receipt)
+    assert (message.wire_id, message.chat, message.from_me) == (wire_id, f"{CONTACT}@s.whatsapp.net", False)
+    assert (message.type, message.content["text"]) == ("text", "answer")
+    assert abs(message.timestamp_ms - receipt.timestamp_ms) < 60_000
+    assert (receipt.wire_ids, receipt.status) == ((sent.wire_id,), "read")
+    await watched.client.stop(deadline_s=5)
+
+
+async def a_message_that_cannot_be_written_down_is_told_so_that_the_socket_closes(world: World, phone: str) -> None:
+    watched, _ = await paired(world, phone)
+    watched.refuses_records = True
+
+    await world.inbound(phone, sender=CONTACT, text="lost?")
+
+    await watched.until(JournalFailed)
+    await watched.client.stop(deadline_s=5)
+
+
+async def unlinking_removes_the_device(world: World, phone: str) -> None:
+    watched, device = await paired(world, phone)
+
+    assert await watched.client.logout()
+
+    assert not await world.store.has_device(device)
+    await watched.client.stop(deadline_s=5)
+
+
+async def being_logged_out_is_told_and_the_device_is_gone(world: World, phone: str) -> None:
+    watched, device = await paired(world, phone)
+
+    await world.log_out(phone)
+
+    await watched.until(LoggedOut)
+    async with asyncio.timeout(20):
+        while await world.store.has_device(device):
+            await asyncio.sleep(0.01)
+    await watched.client.stop(deadline_s=5)
+
+
+async def being_replaced_is_told(world: World, phone: str) -> None:
+    watched, _ = await paired(world, phone)
+
+    await world.replace(phone)
+
+    await watched.until(Replaced)
+    await watched.client.stop(deadline_s=5)
+
+
+async def calls_before_the_start_and_after_the_stop_do_nothing(world: World, phone: str) -> None:
+    early = Watched(world, None)
+    assert await early.client.send(text("early")) == NotConnected()
+    assert await early.client.stop(deadline_s=1)
+
+    late, _ = await paired(world, phone)
+    await late.client.stop(deadline_s=5)
+    assert await late.client.send(text("late")) == NotConnected()
+    assert await late.client.are_on_whatsapp((CONTACT,)) == NotConnected()
+    assert await late.client.logout() is False
+    assert await late.client.stop(deadline_s=1)
+
+
+CLAUSES: list[Callable[[World, str], Awaitable[None]]] = [
+    scanning_its_code_pairs_it_and_the_device_connects_without_a_code_from_then_on,
+    a_device_that_the_store_lacks_is_refused_before_the_library_sees_it,
+    a_message_is_sent_once_and_its_secret_finds_the_wire_id,
+    it_knows_who_is_on_whatsapp,
+    what_comes_in_is_written_down_and_so_are_receipts,
+    a_message_that_cannot_be_written_down_is_told_so_that_the_socket_closes,
+    unlinking_removes_the_device,
+    being_logged_out_is_told_and_the_device_is_gone,
+    being_replaced_is_told,
+    calls_before_the_start_and_after_the_stop_do_nothing,
+]

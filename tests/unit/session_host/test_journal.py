@@ -1,0 +1,165 @@
+"""The journal: on disk before it returns, read in order, replayed after a crash, one reader at a time."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from session_host.journal import Batch, Journal
+from shared.domain.ids import ConnectionId, HostId
+
+SHOP = ConnectionId(uuid4())
+BAR = ConnectionId(uuid4())
+
+# Appends what it is told to and dies without closing anything.
+CRASHER = """
+import os, signal, sys
+from pathlib import Path
+from uuid import UUID
+from session_host.journal import Journal
+journal = Journal(Path(sys.argv[1]), "crashed")
+for number in range(int(sys.argv[3])):
+    journal.append(UUID(sys.argv[2]), {"n": number})
+print("appended", flush=True)
+sys.stdin.read() if len(sys.argv) > 4 else os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def drain(journal: Journal) -> list[int]:
+    found = []
+    while (batch := journal.batch(limit=3)) is not None:
+        found += numbers(batch)
+        journal.done(batch)
+    return found
+
+
+def numbers(batch: Batch) -> list[int]:
+    return [entry["n"] for entry in batch.entries]
+
+
+def test_entries_come_out_in_order_and_a_journal_that_is_done_is_empty(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, HostId("a"))
+    for number in range(10):
+        journal.append(SHOP, {"n": number})
+
+    assert drain(journal) == list(range(10))
+    assert journal.batch() is None
+    assert sum(path.stat().st_size for path in tmp_path.glob("*/*.jsonl")) == 0
+    journal.close()
+
+
+def test_a_batch_that_was_not_done_is_read_again(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, HostId("a"))
+    journal.append(SHOP, {"n": 1})
+
+    first, second = journal.batch(), journal.batch()
+
+    assert first == second
+    journal.close()
+
+
+def test_what_a_killed_process_appended_is_replayed_by_another_one_once(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", CRASHER, str(tmp_path), str(SHOP), "7"], check=False)
+    journal = Journal(tmp_path, HostId("b"))
+
+    replayed = [number for batch in journal.orphans(limit=3) for number in numbers(batch)]
+
+    assert replayed == list(range(7))
+    assert list(journal.orphans()) == []
+    assert not (tmp_path / "owners" / "crashed").exists()
+    journal.close()
+
+
+def test_a_replay_that_is_cut_off_begins_again(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", CRASHER, str(tmp_path), str(SHOP), "7"], check=False)
+    journal = Journal(tmp_path, HostId("b"))
+
+    cut_off = journal.orphans(limit=3)
+    assert numbers(next(cut_off)) == [0, 1, 2]
+    cut_off.close()
+
+    assert [number for batch in journal.orphans() for number in numbers(batch)] == list(range(7))
+    journal.close()
+
+
+def test_a_living_process_is_no_orphan(tmp_path: Path) -> None:
+    living = subprocess.Popen(
+        [sys.executable, "-c", CRASHER, str(tmp_path), str(SHOP), "2", "stay"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert living.stdout is not None
+    assert living.stdin is not None
+    living.stdout.readline()
+    journal = Journal(tmp_path, HostId("b"))
+
+    assert list(journal.orphans()) == []
+
+    living.send_signal(signal.SIGKILL)
+    living.wait()
+    living.stdin.close()
+    living.stdout.close()
+    assert [number for batch in journal.orphans() for number in numbers(batch)] == [0, 1]
+    journal.close()
+
+
+def test_half_a_line_at_the_end_is_left_out_and_a_torn_one_in_between_does_not_hide_the_next(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", CRASHER, str(tmp_path), str(SHOP), "3"], check=False)
+    [path] = tmp_path.glob(f"{SHOP}/*.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"00000000 garbage\n" + lines[2] + lines[1][:9])
+    journal = Journal(tmp_path, HostId("b"))
+
+    assert [number for batch in journal.orphans() for number in numbers(batch)] == [0, 2]
+    journal.close()
+
+
+def test_an_append_that_the_disk_refuses_raises_and_leaves_no_half_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path, HostId("a"))
+    journal.append(SHOP, {"n": 1})
+
+    def refuse(_descriptor: int) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", refuse)
+        with pytest.raises(OSError, match="no space"):
+            journal.append(SHOP, {"n": 2})
+    journal.append(SHOP, {"n": 3})
+
+    assert drain(journal) == [1, 3]
+    journal.close()
+
+
+def test_a_busy_connection_goes_on_in_a_new_file_and_the_old_one_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("session_host.journal._FILE_BYTES", 100)
+    journal = Journal(tmp_path, HostId("a"))
+    for number in range(30):
+        journal.append(SHOP if number % 2 else BAR, {"n": number})
+
+    assert len(list(tmp_path.glob("*/*.jsonl"))) > 4
+    assert sorted(drain(journal)) == list(range(30))
+    assert journal.batch() is None
+    assert len(list(tmp_path.glob("*/*.jsonl"))) == 2
+    journal.close()
+
+
+def test_what_comes_while_a_batch_is_committed_is_kept(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, HostId("a"))
+    journal.append(SHOP, {"n": 1})
+    batch = journal.batch()
+    assert batch is not None
+
+    journal.append(SHOP, {"n": 2})
+    journal.done(batch)
+
+    assert drain(journal) == [2]
+    journal.close()
