@@ -150,10 +150,18 @@ async def _settle(message: Sendable, owner: Owner, use: Resources) -> Outcome | 
             return _sent(message, answer, message.send_no)
         case protocol.NeverLeft():
             return None
+        case protocol.Left(wire_id=wire_id) if await _has_receipt(message, WireId(wire_id), use):
+            return _sent(message, protocol.Sent(wire_id=wire_id, at=use.now()), message.send_no)
         case protocol.Left() | protocol.CannotSay():
             return _hold(message, answer, grace_s=use.settings.send_unknown_grace_s)
         case _:
             assert_never(answer)
+
+
+async def _has_receipt(message: Sendable, wire_id: WireId, use: Resources) -> bool:
+    """A receipt that came before anybody knew the wire id settles the doubt: no need to hold the chat for another."""
+    async with use.pool.acquire() as connection:
+        return await messages.has_receipt(connection, message.connection_id, wire_id)
 
 
 def _still_held(message: Sendable, *, grace_s: float) -> Outcome | None:

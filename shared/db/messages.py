@@ -94,9 +94,7 @@ async def by_client_ids(connection: Connection, connection_id: ConnectionId, cli
     return await connection.fetch(_SQL.by_client_ids, connection_id, list(client_ids))
 
 
-async def bind_jobs(
-    connection: Connection, jobs: Sequence[tuple[MessageId, int]]
-) -> tuple[list[dict[str, Any]], bool]:
+async def bind_jobs(connection: Connection, jobs: Sequence[tuple[MessageId, int]]) -> tuple[list[dict[str, Any]], bool]:
     """Tie new messages to their jobs and record that they were queued; returns objects, and whether to fan out."""
     ids = [message_id for message_id, _ in jobs]
     await connection.fetch(_SQL.bind_jobs, ids, [pk for _, pk in jobs])
@@ -262,3 +260,9 @@ async def waiting_of_connection(
 async def quoted(connection: Connection, connection_id: ConnectionId, reference: str) -> Record | None:
     """`wa_message_id`, `sender_jid`, `text` of the message that `reference` names, when it is on the wire."""
     return await connection.fetchrow(_SQL.quoted, connection_id, reference)
+
+
+async def has_receipt(connection: Connection, connection_id: ConnectionId, wire_id: WireId) -> bool:
+    """Whether WhatsApp said anything of this wire id: then it was sent, whatever else is known."""
+    known: bool = await connection.fetchval(_SQL.has_receipt, connection_id, wire_id)
+    return known

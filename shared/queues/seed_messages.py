@@ -15,9 +15,9 @@ from shared.queues.sends import SendRequest, SendResult
 async def enqueue_send_message(
     session_id: str,
     jid: str,
-    type: str,
+    type: str,  # noqa: A002 - the seed's name
     payload: Mapping[str, Any],
-    message_id: str | None = None,  # noqa: A002 - the seed's name
+    message_id: str | None = None,
 ) -> SendResult:
     """Make the message and its job in one transaction; the same `message_id` again gives the first message.
 

@@ -164,3 +164,7 @@ SELECT m.wa_message_id, coalesce(m.sender_jid, m.jid) AS sender_jid, coalesce(m.
   FROM messages m
  WHERE m.connection_id = $1 AND m.wa_message_id IS NOT NULL AND (m.wa_message_id = $2 OR m.message_id = $2 OR m.id::text = $2)
  LIMIT 1;
+
+-- name: has_receipt
+-- $1 connection, $2 wire id.
+SELECT EXISTS (SELECT 1 FROM wire_ids WHERE connection_id = $1 AND wire_id = $2 AND status IS NOT NULL);
