@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
-from session_host.device_store import DeviceStore
 from session_host.journal import Batch, Journal
 from session_host.whatsapp.port import Inbound, Receipt, WireRecord
 from shared import failpoints
@@ -68,10 +67,16 @@ def entry_of(connection_id: ConnectionId, found: WireRecord) -> list[Entry]:
     return [{"event": "message.undecryptable", "sessionId": session, "payload": payload}]
 
 
+class Aliases(Protocol):
+    """Knows the numbers behind `@lid` JIDs."""
+
+    async def numbers_of(self, lids: list[str]) -> dict[str, str]: ...
+
+
 class JournalFeed:
     """The one reader of this process's journal, and the one that replays what dead processes left."""
 
-    def __init__(self, journal: Journal, queues: Queues, store: DeviceStore) -> None:
+    def __init__(self, journal: Journal, queues: Queues, store: Aliases) -> None:
         self._journal = journal
         self._queues = queues
         self._store = store

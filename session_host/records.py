@@ -91,7 +91,10 @@ class SessionRecords:
     ) -> None:
         user, _, server = device_jid.partition("@")
         phone = user.partition(":")[0]
-        previous = await connections.set_linked(
+        is_ours, previous = await leases.lock_number(tx.connection, lease.connection_id, epoch=lease.epoch)
+        if not is_ours:
+            return
+        await connections.set_linked(
             tx.connection,
             lease.connection_id,
             epoch=lease.epoch,

@@ -60,6 +60,7 @@ class SimulatedWhatsApp:
     is_store_away: bool = False
     devices: set[str] = field(default_factory=set)
     traces: dict[bytes, tuple[str, WireId]] = field(default_factory=dict)
+    numbers: dict[str, str] = field(default_factory=dict)
     _online: "dict[str, SimulatedClient]" = field(default_factory=dict)
     _pairing: "dict[str, SimulatedClient]" = field(default_factory=dict)
     _numbers: "count[int]" = field(default_factory=lambda: count(1))
@@ -142,6 +143,10 @@ class SimulatedWhatsApp:
         self._require_store()
         device, wire_id = self.traces.get(secret, (None, None))
         return wire_id if device == device_jid else None
+
+    async def numbers_of(self, lids: list[str]) -> dict[str, str]:
+        self._require_store()
+        return {lid: self.numbers[lid] for lid in lids if lid in self.numbers}
 
     # ---- what its clients ask
 

@@ -53,6 +53,12 @@ async def standing(connection: Connection | Pool, connection_id: ConnectionId) -
     return Standing(status=SessionStatus(row["status"]), device_jid=row["device_jid"], is_deleted=row["is_deleted"])
 
 
+async def lock_number(connection: Connection, connection_id: ConnectionId, *, epoch: int) -> tuple[bool, str | None]:
+    """Whether the lease is still this one, and the number that was linked last; the row stays locked."""
+    row = await connection.fetchrow(_SQL.lock_number, connection_id, epoch)
+    return (False, None) if row is None else (True, row["phone"])
+
+
 async def claim(
     connection: Connection, connection_id: ConnectionId, host: HostId, *, ttl_s: float, to_unlink: bool = False
 ) -> Lease | None:

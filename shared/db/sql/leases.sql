@@ -15,6 +15,10 @@ RETURNING c.id, c.status, c.lease_epoch, c.device_jid, c.pairing_method, c.pairi
 -- $1 connection: whether there is anything to close or to unlink.
 SELECT status, device_jid, deleted_at IS NOT NULL AS is_deleted FROM connections WHERE id = $1;
 
+-- name: lock_number
+-- $1 connection, $2 epoch. The number that is linked, or was. No row: another host has the lease.
+SELECT phone FROM connections WHERE id = $1 AND lease_epoch = $2 FOR UPDATE;
+
 -- name: adoptable
 -- $1 statuses that hosts work on, $2 limit. Sessions that had a host and have none now, the longest without first.
 -- One that never had a host waits for its session:init job, which a user may have paused.

@@ -90,9 +90,7 @@ class Desk:
 @pytest.fixture
 async def desk() -> AsyncIterator[Desk]:
     server = SimulatedWhatsApp()
-    spec = ClientSpec(
-        connection_id=ConnectionId(uuid4()), device_jid=None, emit=lambda _: None, record=lambda _: None
-    )
+    spec = ClientSpec(connection_id=ConnectionId(uuid4()), device_jid=None, emit=lambda _: None, record=lambda _: None)
     client = HeldClient(spec, server)
     client.go = asyncio.Event()
     client.go.set()
@@ -250,5 +248,3 @@ async def test_a_client_that_raises_leaves_the_try_in_doubt(desk: Desk, monkeypa
 
     assert isinstance(await desk.desk.send(desk.command(), desk.session), Ambiguous)
     assert not desk.desk.is_sending(desk.session.connection_id)
-
-

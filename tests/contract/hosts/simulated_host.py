@@ -1,0 +1,123 @@
+"""A whole host in this process: roster, desk, journal and command API on a real Postgres and a simulated WhatsApp."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from aiohttp import web
+
+from session_host.commands import Commands
+from session_host.journal import Journal
+from session_host.journal_feed import JournalFeed
+from session_host.numbers import KnownNumbers
+from session_host.records import SessionRecords
+from session_host.roster import Roster
+from session_host.sends import SendDesk
+from session_host.session import Means
+from session_host.whatsapp.simulated import SimulatedWhatsApp
+from shared.db import connections, hosts
+from shared.db.pool import Pool
+from shared.domain.ids import DEFAULT_TENANT, ConnectionId, HostId
+from shared.queues.runtime import Queues
+
+TOKEN = "a-host-token-for-tests"
+T = TypeVar("T")
+
+
+class SimulatedHost:
+    """One host; `roster.run` goes on until the end unless the test paused it."""
+
+    def __init__(self, name: HostId, roster: Roster, feed: JournalFeed, journal: Journal, address: str) -> None:
+        self.id = name
+        self.roster = roster
+        self.feed = feed
+        self.journal = journal
+        self.address = address
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def die(self) -> None:
+        """Stop renewing and feeding, as a process that was killed does."""
+        for task in self.tasks:
+            task.cancel()
+
+
+@asynccontextmanager
+async def simulated_host(
+    name: str, queues: Queues, server: SimulatedWhatsApp, data_dir: Path, *, lease_s: float = 2.0, capacity: int = 5
+) -> AsyncIterator[SimulatedHost]:
+    host = HostId(name)
+    journal = Journal(data_dir, host)
+    feed = JournalFeed(journal, queues, server)
+    scope = asyncio.TaskGroup()
+    async with scope as group:
+        roster = Roster(host, queues, feed, group, capacity=capacity, lease_s=lease_s)
+        roster.equip(
+            Means(
+                make_client=server.make_client,
+                records=SessionRecords(queues),
+                lease_is_valid=roster.lease_is_valid,
+                on_leak=lambda: None,
+            )
+        )
+        desk = SendDesk(host, server, KnownNumbers(), group)
+        runner = web.AppRunner(Commands(roster, desk).application(token=TOKEN), access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await hosts.register(queues.pool, host, address=address, capacity=capacity)
+        made = SimulatedHost(host, roster, feed, journal, address)
+        made.tasks = [group.create_task(roster.run()), group.create_task(feed.run())]
+        yield made
+        made.die()
+        await asyncio.gather(*made.tasks, return_exceptions=True)
+        await roster.close()
+        await runner.cleanup()
+        journal.close()
+
+
+async def until(look: Callable[[], Awaitable[T]], *, within_s: float = 10) -> T:
+    """Ask again until the answer is true."""
+    async with asyncio.timeout(within_s):
+        while not (found := await look()):
+            await asyncio.sleep(0.02)
+        return found
+
+
+async def new_connection(pool: Pool, *, pairing_phone: str | None = None) -> ConnectionId:
+    connection_id = ConnectionId(uuid4())
+    async with pool.acquire() as connection:
+        await connections.insert(
+            connection,
+            connection_id,
+            tenant_id=DEFAULT_TENANT,
+            label="shop",
+            external_id=None,
+            config={},
+            metadata={},
+            pairing_method="code" if pairing_phone else "qr",
+            pairing_phone=pairing_phone,
+        )
+    return connection_id
+
+
+async def row(pool: Pool, connection_id: ConnectionId) -> Any:  # noqa: ANN401 - a record
+    return await pool.fetchrow("SELECT * FROM connections WHERE id = $1", connection_id)
+
+
+async def until_status(pool: Pool, connection_id: ConnectionId, *wanted: str, within_s: float = 10) -> Any:  # noqa: ANN401 - a record
+    async def look() -> Any:  # noqa: ANN401 - a record
+        found = await row(pool, connection_id)
+        return found if found["status"] in wanted else None
+
+    return await until(look, within_s=within_s)
+
+
+async def until_qr(pool: Pool, connection_id: ConnectionId, *, but: str | None = None) -> str:
+    async def look() -> str | None:
+        code: str | None = (await row(pool, connection_id))["qr_code"]
+        return code if code != but else None
+
+    return str(await until(look))
