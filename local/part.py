@@ -82,7 +82,8 @@ def session_host(environment: Mapping[str, str], *, with_fake: bool, after: tupl
     return Part(
         name="session-host",
         command=session_host_command(with_fake=with_fake),
-        environment=environment,
+        # The connector puts the fake server's CA where Go reads this variable; the place must be there at the start.
+        environment={"SSL_CERT_FILE": "", **environment} if with_fake else environment,
         stop_rank=3,
         stop_s=20,
         after=after,
