@@ -42,8 +42,7 @@ class Stack:
     phones: httpx.AsyncClient
 
     def ready(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.ready_file.read_text(encoding="utf-8"))
-        return found
+        return _read(self.ready_file)
 
     async def kill(self, *parts: str) -> None:
         """SIGKILL the parts, and return when others stand in their place."""
@@ -151,9 +150,14 @@ def supervisor(tmp_path: Path) -> Iterator[Path]:
     assert code == 0, (tmp_path / "up.log").read_text(encoding="utf-8", errors="replace")[-4000:]
 
 
+def _read(ready_file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(ready_file.read_text(encoding="utf-8"))
+    return found
+
+
 @pytest.fixture
 async def stack(supervisor: Path) -> AsyncIterator[Stack]:
-    ready = json.loads(supervisor.read_text(encoding="utf-8"))
+    ready = _read(supervisor)
     async with (
         httpx.AsyncClient(
             base_url=ready["api_url"], headers={"Authorization": f"Bearer {ready['api_key']}"}, timeout=60

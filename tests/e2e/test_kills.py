@@ -1,4 +1,4 @@
-"""The promise, end to end: worker and session host killed twice, Redis flushed, and nothing lost, doubled or out of order."""
+"""The promise, end to end: worker and host killed twice, Redis flushed; nothing lost, doubled or out of order."""
 
 import json
 from collections import Counter, defaultdict
