@@ -141,6 +141,8 @@ def _planned(options: UpOptions) -> Iterator[_Plan]:
                 "host_token": _revealed(settings, "host_token"),
                 "fake_whatsapp_url": f"http://{_LOOPBACK}:{fake_port}" if fake_port else settings.fake_whatsapp_url,
                 "run_dir": str(data_dir.run),
+                # People read it: not JSON, unless they asked for that.
+                "log_format": "console" if sys.stdout.isatty() and not is_set("log_format") else settings.log_format,
             }
         )
         yield _Plan(
