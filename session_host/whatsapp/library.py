@@ -80,7 +80,7 @@ def _find_magic() -> None:
 def _silence() -> None:
     """The library's own lines hold phone numbers; what matters is told by events."""
     # Else the first connect starts ffmpeg twice, to warn about it, and forgets both processes.
-    vars(import_module("neonize.utils.ffmpeg"))["_ffmpeg_checked"] = True  # noqa: SLF001 - it has no switch
+    vars(import_module("neonize.utils.ffmpeg"))["_ffmpeg_checked"] = True
     for name in ("neonize", "whatsmeow", "Whatsmeow"):
         logger = logging.getLogger(name)  # noqa: TID251 - a library's logger, silenced
         logger.setLevel(logging.CRITICAL + 1)

@@ -9,6 +9,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from shared.domain.ids import WireId
+
 # Where the commands live under a host's address; each is a POST with a JSON body.
 COMMANDS = "/v1"
 
@@ -115,7 +117,7 @@ class Sent(_Answer):
     """WhatsApp has it, under this wire id."""
 
     kind: Literal["sent"] = "sent"
-    wire_id: str
+    wire_id: WireId
     at: datetime
 
 
@@ -171,7 +173,7 @@ class Left(_Answer):
     """Its frame was prepared under this wire id and may have left; a receipt settles it."""
 
     kind: Literal["left"] = "left"
-    wire_id: str
+    wire_id: WireId
 
 
 class NeverLeft(_Answer):

@@ -26,6 +26,7 @@ from session_host.whatsapp.port import (
 )
 from shared.domain.ids import ConnectionId
 from shared.hosts.protocol import NotConnected, Sent
+from tests.contract.hosts.simulated_host import until
 from tests.contract.hosts.worlds import World
 
 CONTACT = "5511999990001"
@@ -64,10 +65,10 @@ class Watched:
                     return event
 
     async def until_recorded(self, kind: type) -> WireRecord:
-        async with asyncio.timeout(20):
-            while not (found := [one for one in self.recorded if isinstance(one, kind)]):
-                await asyncio.sleep(0.01)
-        return found[0]
+        async def look() -> list[WireRecord]:
+            return [one for one in self.recorded if isinstance(one, kind)]
+
+        return (await until(look))[0]
 
 
 async def paired(world: World, phone: str) -> tuple[Watched, str]:
@@ -168,9 +169,11 @@ async def being_logged_out_is_told_and_the_device_is_gone(world: World, phone: s
     await world.log_out(phone)
 
     await watched.until(LoggedOut)
-    async with asyncio.timeout(20):
-        while await world.store.has_device(device):
-            await asyncio.sleep(0.01)
+
+    async def is_gone() -> bool:
+        return not await world.store.has_device(device)
+
+    await until(is_gone)
     await watched.client.stop(deadline_s=5)
 
 

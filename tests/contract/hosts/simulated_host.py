@@ -1,6 +1,7 @@
 """A whole host in this process: roster, desk, journal and command API on a real Postgres and a simulated WhatsApp."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -80,10 +81,11 @@ async def simulated_host(
 
 async def until(look: Callable[[], Awaitable[T]], *, within_s: float = 10) -> T:
     """Ask again until the answer is true."""
-    async with asyncio.timeout(within_s):
-        while not (found := await look()):
-            await asyncio.sleep(0.02)
-        return found
+    deadline = time.monotonic() + within_s
+    while not (found := await look()):
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.02)
+    return found
 
 
 async def new_connection(pool: Pool, *, pairing_phone: str | None = None) -> ConnectionId:
@@ -103,12 +105,12 @@ async def new_connection(pool: Pool, *, pairing_phone: str | None = None) -> Con
     return connection_id
 
 
-async def row(pool: Pool, connection_id: ConnectionId) -> Any:  # noqa: ANN401 - a record
+async def row(pool: Pool, connection_id: ConnectionId) -> Any:
     return await pool.fetchrow("SELECT * FROM connections WHERE id = $1", connection_id)
 
 
-async def until_status(pool: Pool, connection_id: ConnectionId, *wanted: str, within_s: float = 10) -> Any:  # noqa: ANN401 - a record
-    async def look() -> Any:  # noqa: ANN401 - a record
+async def until_status(pool: Pool, connection_id: ConnectionId, *wanted: str, within_s: float = 10) -> Any:
+    async def look() -> Any:
         found = await row(pool, connection_id)
         return found if found["status"] in wanted else None
 

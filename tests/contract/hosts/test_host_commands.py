@@ -77,7 +77,7 @@ async def stage(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("ZAPHUB_TRANSPORT", "memory")
     shared_settings.load.cache_clear()
     async with (
-        await Queues.open(Settings()) as queues,  # type: ignore[call-arg]  # from the environment
+        await Queues.open(Settings()) as queues,
         httpx.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False) as http,
     ):
         yield Stage(queues, SimulatedWhatsApp(), HostClient(queues.pool, http, send_timeout_s=20), tmp_path / "journal")
@@ -328,8 +328,8 @@ async def test_linking_another_number_cancels_what_was_parked_for_the_old_one(st
         await until_status(stage.queues.pool, session, "logged_out")
         message = uuid4()
         await stage.queues.pool.execute(
-            "INSERT INTO messages (id, connection_id, message_id, direction, source, from_me, jid, type, payload, status)"
-            " VALUES ($1, $2, 'one', 'outbound', 'api', true, '5511999990001@s.whatsapp.net', 'text', '{}', 'queued')",
+            "INSERT INTO messages (id, connection_id, message_id, direction, source, from_me, jid, type, payload,"
+            " status) VALUES ($1, $2, 'one', 'outbound', 'api', true, '5511999990001@s.whatsapp.net', 'text', '{}', 'queued')",
             message,
             session,
         )

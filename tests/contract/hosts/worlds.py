@@ -6,13 +6,18 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
 
+from local.fake_whatsapp.connector import install
+from session_host.device_store import DeviceStore
+from session_host.whatsapp import library
 from session_host.whatsapp.port import ClientSpec, WhatsAppClient
 from session_host.whatsapp.simulated import SimulatedWhatsApp
+from shared.db.pool import open_pool
 from shared.domain.ids import WireId
 
 REPO = Path(__file__).resolve().parents[3]
@@ -109,15 +114,10 @@ class FakeServerWorld:
 @asynccontextmanager
 async def fake_server_world(database_url: str, data_dir: Path) -> AsyncIterator[FakeServerWorld]:
     """Load the library into this process, pointed at a fake server of its own. Once per process."""
-    from session_host.device_store import DeviceStore
-    from session_host.whatsapp import library
-    from shared.db.pool import open_pool
-
     with _fake_server(data_dir) as url:
-        from local.fake_whatsapp.connector import install
-
         loaded = library.load(sessions=20, fake_url=url, connector=install)
-        from session_host.whatsapp.neonize_client import factory
+        # Not at the top: it loads the library.
+        factory = import_module("session_host.whatsapp.neonize_client").factory
 
         pool = await open_pool(database_url, max_size=4)
         store = await DeviceStore.open(pool, database_url, name="contract")

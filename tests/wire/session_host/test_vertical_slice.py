@@ -1,71 +1,45 @@
-"""The whole way, once: pair by QR, send, receive, receipts, and a restart that needs no QR."""
+"""The whole way, once: pair by QR, send, receive, receipts."""
 
-import os
-from typing import Any
-from uuid import uuid4
+from collections.abc import Callable
 
 import pytest
 
 from shared.hosts import protocol
+from tests.wire.session_host.stage import CONTACT, RECEIVE, STATUS, HostProcess, Stage, lookup_of, send_command
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(120)]
 
-RECEIVE, STATUS = 3, 5
 
-
-async def test_a_session_pairs_sends_receives_and_tells_of_receipts(stage: Any, host: Any) -> None:
+async def test_a_session_pairs_sends_receives_and_tells_of_receipts(
+    stage: Stage, start_host: Callable[..., HostProcess]
+) -> None:
+    phone = "5511988880001"
+    await start_host().until_ready()
     session = await stage.connection()
-    await stage.pair(session, "5511988880001")
-    owner = await stage.owner(session)
-    assert owner.device_jid is not None
+    owner = await stage.pair(session, phone)
 
-    command = protocol.Send(
-        connection_id=session,
-        message_id=uuid4(),
-        send_no=1,
-        secret=os.urandom(32),
-        epoch=owner.epoch,
-        to="5511999990001@s.whatsapp.net",
-        type="text",
-        payload={"text": "good morning"},
-    )
+    command = send_command(session, owner, text="good morning")
     answer = await stage.client.send(owner, command)
     again = await stage.client.send(owner, command)
+    nobody = await stage.client.send(owner, send_command(session, owner, text="?", to=_nobody(stage)))
 
     assert isinstance(answer, protocol.Sent)
     assert again == answer
-    [sent] = stage.fake.wire("5511988880001")
+    assert isinstance(nobody, protocol.Refused)
+    assert (nobody.code, nobody.permanent) == ("NUMBER_NOT_ON_WHATSAPP", True)
+    [sent] = stage.fake.wire(phone)
     assert (sent["wire_id"], sent["type"], sent["text"]) == (answer.wire_id, "text", "good morning")
-    looked_up = await stage.client.lookup(
-        owner,
-        protocol.Lookup(
-            connection_id=session,
-            message_id=uuid4(),
-            send_no=1,
-            secret=command.secret,
-            send_host=owner.host_id,
-            send_epoch=owner.epoch,
-            send_device=owner.device_jid,
-        ),
-    )
-    assert looked_up == protocol.Left(wire_id=answer.wire_id)
+    assert await stage.client.lookup(owner, lookup_of(command, owner)) == answer
 
-    wire_id = stage.fake.post(
-        "/inbound", session_phone="5511988880001", **{"from": "5511999990001", "text": "and to you"}
-    )["wire_id"]
+    wire_id = stage.inbound(phone, "and to you")
+    [inbound] = await stage.until_jobs(RECEIVE)
+    [receipt, *_] = await stage.until_jobs(STATUS)
 
-    async def received() -> Any:
-        return await stage.jobs(RECEIVE)
-
-    [inbound] = await stage.until(received)
-    assert (inbound["waMessageId"], inbound["chat"], inbound["content"]["text"]) == (
-        wire_id,
-        "5511999990001@s.whatsapp.net",
-        "and to you",
-    )
-
-    async def receipts() -> Any:
-        return await stage.jobs(STATUS)
-
-    [receipt, *_] = await stage.until(receipts)
+    assert (inbound["waMessageId"], inbound["content"]["text"]) == (wire_id, "and to you")
+    assert (inbound["chat"], inbound["fromMe"]) == (f"{CONTACT}@s.whatsapp.net", False)
     assert (receipt["waMessageId"], receipt["status"]) == (answer.wire_id, "delivered")
+
+
+def _nobody(stage: Stage) -> str:
+    stage.fake.post("/contacts", {"phone": "5511999990000", "on_whatsapp": False})
+    return "5511999990000"
