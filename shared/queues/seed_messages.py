@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from shared.domain.errors import Conflict
+from shared.db import connections
+from shared.domain.errors import Conflict, NotFound
 from shared.domain.ids import DEFAULT_TENANT, ConnectionId
 from shared.domain.message import MessageType
 from shared.queues import sends
@@ -21,14 +22,16 @@ async def enqueue_send_message(
 ) -> SendResult:
     """Make the message and its job in one transaction; the same `message_id` again gives the first message.
 
-    Raises InvalidInput for a wrong JID or type, Conflict when `message_id` was used with another body.
+    Raises InvalidInput for a wrong JID, NotFound for an unknown session, and Conflict when `message_id` was used with
+    another body.
     """
     queues = current()
     request = SendRequest(to=jid, type=MessageType(type), payload=payload, message_id=message_id)
+    session = ConnectionId(UUID(session_id))
     async with queues.transaction() as tx:
-        [result] = await sends.enqueue_sends(
-            tx, ConnectionId(UUID(session_id)), [request], default_ttl_s=queues.settings.send_ttl_seconds
-        )
+        if await connections.lock(tx.connection, session, tenant_id=DEFAULT_TENANT, allowed=None) is None:
+            raise NotFound("There is no such session.")
+        [result] = await sends.enqueue_sends(tx, session, [request], default_ttl_s=queues.settings.send_ttl_seconds)
         if result.is_conflict:
             raise Conflict("This message_id was used with another body.", code="IDEMPOTENCY_CONFLICT")
     return result
