@@ -329,7 +329,7 @@ async def test_linking_another_number_cancels_what_was_parked_for_the_old_one(st
         message = uuid4()
         await stage.queues.pool.execute(
             "INSERT INTO messages (id, connection_id, message_id, direction, source, from_me, jid, type, payload,"
-            " status) VALUES ($1, $2, 'one', 'outbound', 'api', true, '5511999990001@s.whatsapp.net', 'text', '{}', 'queued')",
+            " status) VALUES ($1, $2, 'one', 'outbound', 'api', true, '5511@s.whatsapp.net', 'text', '{}', 'queued')",
             message,
             session,
         )
@@ -349,7 +349,7 @@ async def test_what_comes_in_becomes_jobs_and_the_journal_is_empty_then(stage: S
         wire_ids = [stage.server.inbound(PHONE, sender="5511999990001", text=f"{n}") for n in range(20)]
 
         async def stored() -> list[str]:
-            rows = await stage.queues.pool.fetch("SELECT data FROM jobs WHERE queue = 3 ORDER BY pk")
+            rows = await stage.queues.pool.fetch("SELECT data FROM jobs WHERE queue = 3 ORDER BY position")
             return [one["data"]["waMessageId"] for one in rows] if len(rows) == len(wire_ids) else []
 
         assert await until(stored) == wire_ids

@@ -174,7 +174,7 @@ class Stage:
 
     async def until_jobs(self, queue: int, *, count: int = 1) -> list[dict[str, Any]]:
         async def look() -> list[dict[str, Any]] | None:
-            rows = await self.pool.fetch("SELECT data FROM jobs WHERE queue = $1 ORDER BY pk", queue)
+            rows = await self.pool.fetch("SELECT data FROM jobs WHERE queue = $1 ORDER BY position", queue)
             return [row["data"] for row in rows] if len(rows) >= count else None
 
         return await until(look) or []
