@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import segno
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
@@ -68,11 +69,13 @@ class Screen:
 
     def table(self, found: Tally) -> None:
         """Write the table, and what does not hold."""
-        table = Table(title="What happened", title_justify="left", padding=(0, 0))
-        for name in (*_BARS, "lost", "doubled"):
-            table.add_column(name, justify="right", no_wrap=True)
-        ends = [Text(str(count), "bold red" if count else "bold green") for count in (found.lost, found.doubled)]
-        table.add_row(*map(str, _counts(found)), *ends)
+        # Downwards: eight columns do not fit a terminal of 80.
+        table = Table("what happened", box=box.SIMPLE_HEAD)
+        table.add_column("count", justify="right")
+        for name, count in zip(_BARS, _counts(found), strict=True):
+            table.add_row(name, str(count))
+        for name, count in (("lost", found.lost), ("doubled", found.doubled)):
+            table.add_row(name, Text(str(count), "bold red" if count else "bold green"))
         self.console.print(table)
         for complaint in found.complaints[:_MOST_COMPLAINTS]:
             self.say(complaint, good=False)
