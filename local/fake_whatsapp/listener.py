@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from ssl import SSLContext
 
@@ -26,6 +27,9 @@ LOOPBACK = "127.0.0.1"
 LONGEST_REQUEST_BYTES = 8192
 REQUEST_TIMEOUT_S = 10.0
 BACKLOG = 512
+NEW_PORTS = range(20_000, 32_768)
+BIND_TIMEOUT_S = 5.0
+BIND_PAUSE_S = 0.05
 LARGEST_MEDIA_BYTES = 128 * 1024 * 1024
 CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
 NOT_LINKED = Node("failure", {"reason": "401"})
@@ -75,16 +79,32 @@ async def _read_request(client: socket.socket) -> None:
         request += part
 
 
-def bind(port: int) -> socket.socket:
-    """A listening socket on loopback; a free port when that one is 0 or taken."""
+async def bind(remembered: int | None) -> socket.socket:
+    """A listening socket on loopback: on the remembered port, to which clients come back, or on a new one.
+
+    A new port lies below those that Linux gives to outgoing connections: one of these would sooner or later take the
+    port while the server is down. Raises OSError when the remembered port stays taken for 5 s.
+    """
+    deadline = asyncio.get_running_loop().time() + BIND_TIMEOUT_S
+    while True:
+        try:
+            return _listening(remembered or random.choice(NEW_PORTS))  # noqa: S311 - not a secret
+        except OSError as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise OSError(error.errno, f"the proxy port {remembered or 'of every try'} is taken") from error
+            await asyncio.sleep(BIND_PAUSE_S)
+
+
+def _listening(port: int) -> socket.socket:
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.setblocking(False)  # noqa: FBT003  # as above
     try:
         listening.bind((LOOPBACK, port))
+        listening.listen(BACKLOG)
     except OSError:
-        listening.bind((LOOPBACK, 0))
-    listening.setblocking(False)  # noqa: FBT003  # as above
-    listening.listen(BACKLOG)
+        listening.close()
+        raise
     return listening
 
 

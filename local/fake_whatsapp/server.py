@@ -49,7 +49,7 @@ async def serve(data_dir: Path, *, control_port: int = 0) -> AsyncIterator[Addre
 
     The data folder is created when it is missing; raises FolderTaken when another server runs on it, and a group of
     OSError when the control port is taken. A server that starts on the folder of an earlier one knows what
-    that one had acknowledged, and listens on the same proxy port as long as nobody has taken it.
+    that one had acknowledged, and listens on the same proxy port.
     """
     with _locked(data_dir):
         store = Store(data_dir / "fake_whatsapp.sqlite3")
@@ -98,7 +98,8 @@ async def _doors(exchange: Exchange, tasks: asyncio.TaskGroup, *, control_port: 
     await clients.setup()
     assert clients.server is not None
     proxy = Proxy(exchange, server=clients.server, tls=exchange.identity.tls_context())
-    proxy_socket = listener.bind(int(fact(exchange.store, "proxy_port") or 0))
+    remembered = fact(exchange.store, "proxy_port")
+    proxy_socket = await listener.bind(int(remembered) if remembered else None)
     proxy_port = proxy_socket.getsockname()[1]
     keep_fact(exchange.store, "proxy_port", str(proxy_port).encode())
     proxy_url = f"http://{LOOPBACK}:{proxy_port}"
