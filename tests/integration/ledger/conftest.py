@@ -41,7 +41,7 @@ class Desk:
         *job_ids: str,
         queue: QueueName = QueueName.MESSAGE_RECEIVE,
         in_s: float | None = None,
-        **fields: Any,  # noqa: ANN401 - any field of NewJob
+        **fields: Any,
     ) -> list[Enqueued]:
         run_at = None if in_s is None else datetime.now(UTC) + timedelta(seconds=in_s)
         jobs = [

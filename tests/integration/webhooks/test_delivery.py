@@ -466,7 +466,7 @@ async def test_no_secret_header_or_url_is_in_jobs_logs_deliveries_or_in_the_clea
 # ---- to a URL that nobody registered
 
 
-async def send(desk: Desk, url: str, **changes: Any) -> NewJob:  # noqa: ANN401 - the arguments of send_to_url
+async def send(desk: Desk, url: str, **changes: Any) -> NewJob:
     arguments: dict[str, Any] = {
         "connection_id": desk.connection_id,
         "url": url,

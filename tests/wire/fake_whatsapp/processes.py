@@ -1,7 +1,5 @@
 """The server and the neonize process that the wire tests talk to."""
 
-# ruff: noqa: ANN401 - answers are JSON
-
 from __future__ import annotations
 
 import asyncio
