@@ -16,12 +16,14 @@ from shared.domain.errors import Misconfigured
 def run_part(name: str, arguments: list[str], *, data_dir: Path | None) -> int:
     """Become the part; never returns. Raises Misconfigured when no database is configured or running."""
     environment = joined_environment(data_dir)
-    settings = local_settings()
+    settings, with_fake = local_settings(), "ZAPHUB_FAKE_WHATSAPP_URL" in environment
+    if name == "session-host" and with_fake:
+        environment = part.with_room_for_ca(environment)
     commands = {
         "api": part.api_command(host=settings.host, port=settings.port),
         "worker": part.worker_command(),
         "scheduler": part.scheduler_command(),
-        "session-host": part.session_host_command(with_fake="ZAPHUB_FAKE_WHATSAPP_URL" in environment),
+        "session-host": part.session_host_command(with_fake=with_fake),
     }
     command = [*commands[name], *arguments]
     os.execve(command[0], command, environment)  # noqa: S606 - our own programs

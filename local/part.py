@@ -82,8 +82,7 @@ def session_host(environment: Mapping[str, str], *, with_fake: bool, after: tupl
     return Part(
         name="session-host",
         command=session_host_command(with_fake=with_fake),
-        # The connector puts the fake server's CA where Go reads this variable; the place must be there at the start.
-        environment={"SSL_CERT_FILE": "", **environment} if with_fake else environment,
+        environment=with_room_for_ca(environment) if with_fake else environment,
         stop_rank=3,
         stop_s=20,
         after=after,
@@ -95,6 +94,14 @@ def session_host_command(*, with_fake: bool) -> list[str]:
     # A host never imports local/: it is told by name what points the library at the fake server.
     connector = ["--connector", "local.fake_whatsapp.connector:install"] if with_fake else []
     return [sys.executable, "-m", "session_host", *connector]
+
+
+def with_room_for_ca(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with a place for the variable in which the connector tells Go of the fake server's CA.
+
+    Go reads the process's first environment, in which a value can be changed and no variable added.
+    """
+    return {"SSL_CERT_FILE": "", **environment}
 
 
 def fake_whatsapp(environment: Mapping[str, str], *, port: int, data: str) -> Part:

@@ -109,6 +109,8 @@ def _planned(options: UpOptions) -> Iterator[_Plan]:
             "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
         raise Misconfigured(msg)
+    if options.ready_file is not None and not os.access(options.ready_file.resolve().parent, os.W_OK):
+        raise Misconfigured(f"--ready-file {options.ready_file} cannot be written: make its folder first.")
     # Read once for the data folder, where the secrets are that the second reading needs.
     data_dir = DataDir((options.data_dir or local_settings().data_dir).resolve())
     with ExitStack() as held:
@@ -177,18 +179,21 @@ async def _run(plan: _Plan, terminal: Terminal, *, began: float) -> int:
         starting = asyncio.ensure_future(_start(plan, supervisor))
         # Any: they end in different types, and only their end matters here.
         ends: list[asyncio.Future[Any]] = [asked, starting, supervisor.failure]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done() and starting.exception() is None:
-            supervisor.report_to(partial(_publish, plan))
-            _greet(plan, terminal, seconds=time.monotonic() - began)
-            ends.remove(starting)
+        try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        terminal.say("zaphub", "stopping")
-        for waiting in (asked, starting):
-            waiting.cancel()
-        _, trouble = await asyncio.gather(asked, starting, return_exceptions=True)
-        await supervisor.stop(at_once=at_once)
-        plan.data_dir.ready_file.unlink(missing_ok=True)
+            if starting.done() and starting.exception() is None:
+                supervisor.report_to(partial(_publish, plan))
+                _greet(plan, terminal, seconds=time.monotonic() - began)
+                ends.remove(starting)
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # Also when the group ends by an error of ours: the parts stop in order whatever happens.
+            terminal.say("zaphub", "stopping")
+            for waiting in (asked, starting):
+                waiting.cancel()
+            _, trouble = await asyncio.gather(asked, starting, return_exceptions=True)
+            await supervisor.stop(at_once=at_once)
+            plan.data_dir.ready_file.unlink(missing_ok=True)
     if supervisor.failure.done():
         raise supervisor.failure.result()
     if isinstance(trouble, Exception):

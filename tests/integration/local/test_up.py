@@ -147,6 +147,28 @@ def test_a_taken_port_that_was_asked_for_is_refused(up: Up) -> None:
     assert f"Port {number} on 127.0.0.1 is taken" in done.stderr
 
 
+def test_a_ready_file_without_a_folder_is_refused(up: Up) -> None:
+    done = _run(up, "up", "--data-dir", str(up.data_dir), "--ready-file", str(up.folder / "nowhere" / "ready.json"))
+
+    assert done.returncode == 1
+    assert "make its folder first" in done.stderr
+
+
+def test_an_error_of_the_supervisor_still_stops_the_parts_in_order(up: Up) -> None:
+    up.start()
+    scheduler = up.ready()["pids"]["scheduler"]
+    # The data folder's own copy of the ready file can no longer be written.
+    (up.data_dir / "up.json").unlink()
+    (up.data_dir / "up.json").mkdir()
+
+    os.kill(scheduler, signal.SIGKILL)
+
+    assert up.process is not None
+    assert up.process.wait(DEADLINE_S) == 1
+    assert "zaphub | stopping" in up.output
+    assert processes_of(up.folder) == set()
+
+
 def test_an_external_database_wants_its_keys(up: Up) -> None:
     up.environment["ZAPHUB_DATABASE_URL"] = "postgresql://elsewhere.invalid/zaphub"
 
