@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import shutil
 import signal
 import sys
@@ -116,4 +117,6 @@ async def _keep(zaphub: Running, screen: Screen) -> None:
     for name in ("api_url", "dashboard_url", "fake_whatsapp_url", "database_url", "redis_url", "api_key"):
         screen.console.print(f"{name.replace('_', ' '):>18}  {about[name]}", soft_wrap=True)
     screen.console.print("Ctrl-C stops everything.")
-    await zaphub.process.wait()
+    # Ctrl-C is the way to end this: the exit code stays that of the table.
+    with contextlib.suppress(asyncio.CancelledError):
+        await zaphub.process.wait()

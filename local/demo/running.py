@@ -48,7 +48,10 @@ async def running(*, data_dir: Path, ready_file: Path, log: Path) -> AsyncIterat
     Nothing of the caller's settings reaches it, so that a demo never touches a real database or a real account.
     Raises DemoStopped when it does not get ready.
     """
-    await asyncio.to_thread(data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
+    try:
+        await asyncio.to_thread(data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DemoStopped(f"The data folder cannot be made: {error}. Choose another with --data-dir.") from error
     options = ["--fake-whatsapp", "--ready-file", str(ready_file), "--data-dir", str(data_dir), "--port", "0"]
     command = child_command([sys.executable, "-m", "local.cli", "up", *options])
     with log.open("ab") as output:
@@ -93,10 +96,17 @@ async def _until_ready(process: asyncio.subprocess.Process, ready_file: Path, lo
 async def _stop(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
+    ended = asyncio.ensure_future(process.wait())
     try:
         async with asyncio.timeout(_STOP_TIMEOUT_S):
-            await process.wait()
+            await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        # A second Ctrl-C: the second signal tells `up` to stop at once.
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        await ended
+        raise
     except TimeoutError:
         # Its children die with it.
         process.kill()
-        await process.wait()
+        await ended
