@@ -21,6 +21,7 @@ from shared.domain.ids import ConnectionId, MessageId
 from shared.domain.jobs import Enqueued
 from shared.domain.message import SETTLED, MessageType
 from shared.domain.session import REFUSES_SENDS, SessionStatus
+from shared.failpoints import reach
 from shared.queues import admin, sends
 from shared.queues.runtime import Transaction
 from shared.queues.sends import SendRequest, SendResult
@@ -60,7 +61,9 @@ async def send(
             raise result
         if keyed:
             await idempotency.finish(tx.connection, keyed, {"message_id": result.message["id"]})
-        return result
+        reach("api_before_commit")
+    reach("api_after_commit")
+    return result
 
 
 async def send_batch(

@@ -118,7 +118,13 @@ async def sink() -> AsyncIterator[Sink]:
 
 
 @pytest.fixture
-def supervisor(tmp_path: Path) -> Iterator[Path]:
+def failpoint() -> str:
+    """Where a part dies, once; a test overrides it by parametrizing `failpoint`. Empty: nowhere."""
+    return ""
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path, failpoint: str) -> Iterator[Path]:
     """`./zh up` with everything embedded; its ready file. Ended by SIGTERM, which must give exit code 0."""
     ready = tmp_path / "ready.json"
     environment = {
@@ -126,6 +132,8 @@ def supervisor(tmp_path: Path) -> Iterator[Path]:
         "HOME": str(tmp_path),
         "ZAPHUB_WEBHOOK_ALLOW_NETWORKS": "127.0.0.0/8",
         "ZAPHUB_SEND_RATE_PER_MINUTE": "0",
+        "ZAPHUB_FAILPOINT": failpoint,
+        "ZAPHUB_FAILPOINT_DIR": str(tmp_path),
     }
     command = [sys.executable, "-m", "local.cli", "up", "--fake-whatsapp", "--port", "0"]
     with (tmp_path / "up.log").open("wb") as log:

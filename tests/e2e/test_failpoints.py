@@ -1,0 +1,84 @@
+"""A part dies at each numbered step of a message's way (DESIGN section 4): nothing is lost, nothing is sent twice."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import Sink, Stack, until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.chaos, pytest.mark.timeout(240)]
+
+PHONE = "5511955550002"
+MESSAGES = 6
+
+
+@pytest.mark.parametrize(
+    "failpoint",
+    [
+        "api_before_commit",
+        "api_after_commit",
+        "send_after_begin",
+        "host_before_send",
+        "host_after_send",
+        "send_before_record",
+        "journal_appended",
+        "journal_before_commit",
+        "journal_after_commit",
+        "webhook_before_post",
+        "webhook_after_post",
+    ],
+)
+async def test_a_death_here_loses_nothing_and_doubles_nothing(
+    stack: Stack, sink: Sink, failpoint: str, tmp_path: Path
+) -> None:
+    made = await stack.pair(PHONE, webhook_url=sink.url)
+    connection = made["connection"]["id"]
+
+    for number in range(MESSAGES):
+        await _send(stack, connection, number)
+    written = {"session_phone": PHONE, "from": "5511777770001", "text": "in"}
+    wire_id = (await stack.phones.post("/inbound", json=written)).json()["wire_id"]
+
+    async def settled() -> list[dict[str, Any]] | None:
+        found = await stack.messages(connection)
+        outbound = [one for one in found if one["direction"] == "outbound"]
+        # A receipt that the dead host's socket took with it leaves its message in doubt, under its exact wire id.
+        ends = {"delivered", "read", *(["unknown"] if failpoint == "host_after_send" else [])}
+        done = len(outbound) == MESSAGES and all(one["status"] in ends for one in outbound)
+        return found if done and len(found) == MESSAGES + 1 else None
+
+    found = await until(settled, within_s=120, what="every message settled")
+    assert (tmp_path / failpoint).exists(), "nobody passed there"
+    assert Counter(row["text"] for row in await stack.wire(PHONE)) == {str(number): 1 for number in range(MESSAGES)}
+    assert all(one["wa_message_id"] for one in found)
+    delivered = sum(one["status"] == "delivered" for one in found if one["direction"] == "outbound")
+    assert [one["wa_message_id"] for one in found if one["direction"] == "inbound"] == [wire_id]
+
+    async def told() -> bool:
+        events = Counter(attempts[0][0]["x-zaphub-event"] for attempts in sink.got.values())
+        return (events["message.delivered"], events["message.received"]) == (delivered, 1)
+
+    await until(told, within_s=60, what="each message's webhooks came, with one id each")
+
+
+async def _send(stack: Stack, connection: str, number: int) -> None:
+    """As a careful client does: with an id of its own, and again when no answer came."""
+    body = {
+        "to": f"55119888800{number % 2:02d}",
+        "type": "text",
+        "payload": {"text": str(number)},
+        "message_id": f"m-{number}",
+    }
+
+    async def accepted() -> bool:
+        try:
+            answer = await stack.api.post(f"/connections/{connection}/send", json=body)
+        except httpx.TransportError:
+            return False
+        assert answer.status_code == 202, answer.text
+        return True
+
+    await until(accepted, within_s=60, what="the message was accepted")
