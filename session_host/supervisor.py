@@ -50,7 +50,9 @@ class Supervisor:
         pause_s, deaths = _FIRST_PAUSE_S, 0
         while not self._stopping.is_set():
             began = time.monotonic()
-            child = await asyncio.create_subprocess_exec(*self._command(number), stdin=asyncio.subprocess.DEVNULL)
+            child = await asyncio.create_subprocess_exec(
+                *self._command(number), stdin=asyncio.subprocess.DEVNULL, env=_child_environment()
+            )
             code = await self._live(child, number)
             if self._stopping.is_set():
                 return
@@ -107,3 +109,11 @@ class Supervisor:
     def _command(self, number: int) -> list[str]:
         command = [sys.executable, "-m", "session_host.child", "--number", str(number), "--parent", str(os.getpid())]
         return command if self._connector is None else [*command, "--connector", self._connector]
+
+
+def _child_environment() -> dict[str, str]:
+    """The supervisor's own, and what the Go library reads from where the kernel put it: too late once a child runs.
+
+    Without NEONIZE_BOT_TAG=off every message to a person carries a mark that phones show as "AI".
+    """
+    return {**os.environ, "NEONIZE_BOT_TAG": "off"}  # noqa: TID251 - handed on, not read

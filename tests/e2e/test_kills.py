@@ -46,6 +46,7 @@ async def test_every_accepted_message_is_on_the_wire_once_and_in_order_whoever_d
 
     outbound = await until(settled, within_s=150, what="every message settled")
     wire = await stack.wire(PHONE)
+    assert not any(row["bot_tag"] for row in wire)
     doubt = {one["payload"]["text"] for one in outbound if one["status"] == "unknown"}
     seen = Counter(row["text"] for row in wire)
     assert {text: times for text, times in seen.items() if times > 1} == {}
