@@ -105,16 +105,33 @@ class Roster:
 
     async def run(self) -> None:
         """Renew, expire, adopt, once a second, until cancelled."""
-        while True:
-            try:
-                async with asyncio.timeout(_ANSWER_S):
-                    await self._look()
-            except (*AWAY, *COLLISION, Unavailable) as error:
-                self._store_lost(error)
-            else:
-                self._store_back()
-                await self._adopt()
-            await asyncio.sleep(_LOOK_S)
+        look: asyncio.Task[None] | None = None
+        adopt: asyncio.Task[None] | None = None
+        try:
+            while True:
+                look = look or asyncio.ensure_future(self._look())
+                # Not a timeout: to cancel a statement asyncpg asks the server, which is what does not answer.
+                await asyncio.wait({look}, timeout=_ANSWER_S)
+                if not look.done():
+                    self._store_lost("no answer")
+                else:
+                    self._judge(look)
+                    look = None
+                if adopt is None or adopt.done():
+                    adopt = None if self._is_away else asyncio.ensure_future(self._adopt())
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            for task in (look, adopt):
+                if task is not None:
+                    task.cancel()
+
+    def _judge(self, look: "asyncio.Task[None]") -> None:
+        try:
+            look.result()
+        except (*AWAY, *COLLISION, Unavailable) as error:
+            self._store_lost(type(error).__name__)
+        else:
+            self._store_back()
 
     async def close(self) -> None:
         """Close every socket and give every lease back: others take the sessions at once."""
@@ -185,12 +202,12 @@ class Roster:
                 log.info("session_adopted", session_id=str(connection_id))
                 await self.open(connection_id)
         except (*AWAY, *COLLISION, Unavailable) as error:
-            self._store_lost(error)
+            self._store_lost(type(error).__name__)
 
-    def _store_lost(self, error: BaseException) -> None:
+    def _store_lost(self, why: str) -> None:
         """Without the store messages cannot be decrypted, but WhatsApp would think that they arrived."""
         if not self._is_away:
-            log.warning("store_lost", error=type(error).__name__, sessions=len(self._sessions))
+            log.warning("store_lost", why=why, sessions=len(self._sessions))
             for session in self._sessions.values():
                 session.tell(StoreLost())
         self._is_away = True

@@ -6,6 +6,7 @@ the loop. neonize would instead run a coroutine per event, all at once, and drop
 
 import asyncio
 import ctypes
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -55,10 +56,17 @@ class Bridge:
         self._record = record
         self.first_sign = asyncio.Event()
         self.is_closed = False
+        self.has_logged_in = False
+        self._delivering = False
+        self._last_at = 0.0
 
     def close(self) -> None:
         """Tell the session nothing more. What comes in from the wire is still written down."""
         self.is_closed = True
+
+    def quiet_for_s(self) -> float:
+        """How long the library has delivered nothing."""
+        return 0.0 if self._delivering else time.monotonic() - self._last_at
 
     def emit(self, event: ClientEvent) -> None:
         """Tell the session, on the loop; from any thread."""
@@ -70,17 +78,22 @@ class Bridge:
 
     def deliver(self, code: int, raw: bytes) -> None:
         """One event of the library. Runs in its thread and never raises: nobody there could catch it."""
+        self._delivering = True
         try:
             self._signal()
             if code in _FROM_THE_WIRE:
                 self._write_down(code, raw)
             elif (translate := _TRANSLATIONS.get(code)) is not None:
+                self.has_logged_in = self.has_logged_in or code == _CODE["Connected"]
                 event = translate(INT_TO_EVENT[code].FromString(raw))
                 if event is not None:
                     self.emit(event)
         except Exception as error:
             log.exception("library_event_failed", code=code, error=type(error).__name__)
             self.emit(JournalFailed(type(error).__name__))
+        finally:
+            self._last_at = time.monotonic()
+            self._delivering = False
 
     def _write_down(self, code: int, raw: bytes) -> None:
         found: WireRecord | None = _FROM_THE_WIRE[code](INT_TO_EVENT[code].FromString(raw))

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -33,7 +33,14 @@ class Library:
     proxy_url: str | None
     # Stopped clients too: the Go side may still call back into them, which ends the process when they are gone.
     kept: list[Any] = field(default_factory=list)  # Any: neonize ships no types
+    ending: "set[asyncio.Future[None]]" = field(default_factory=set)
     leaked: int = 0  # clients that did not end when they were stopped; each holds a thread
+
+    def keep(self, end: Coroutine[Any, Any, None]) -> None:
+        """Go on ending a client whose session does not wait for it any more."""
+        task = asyncio.ensure_future(end)
+        self.ending.add(task)
+        task.add_done_callback(self.ending.discard)
 
 
 def load(*, sessions: int, fake_url: str | None, connector: Connector | None) -> Library:

@@ -5,6 +5,7 @@ Import it only after `library.load`: it imports neonize.
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -20,6 +21,7 @@ from session_host.whatsapp import contents, refusals
 from session_host.whatsapp.bridge import Bridge, BridgedClient, jid_of
 from session_host.whatsapp.library import Library
 from session_host.whatsapp.port import ClientFactory, ClientSpec, DeviceMissing, Ended, Outgoing, WhatsAppClient
+from shared.domain.errors import Unavailable
 from shared.hosts.protocol import Ambiguous, NotConnected, Refused, Sent
 
 # A connect adds its client to the library's map before it dials, so its first sign of life comes after that. Without
@@ -27,6 +29,8 @@ from shared.hosts.protocol import Ambiguous, NotConnected, Refused, Sent
 _REGISTERED_S: Final = 5.0
 # Calls that only ask WhatsApp something; the library gives up by itself after about as long.
 _ASK_S: Final = 70.0
+# The library's handlers take some milliseconds once the store answers.
+_DRY_S: Final = 0.2
 _PROPS: Final = companion.DeviceProps(os="ZapHub", platformType=companion.DeviceProps.CHROME)
 
 log = structlog.get_logger(__name__)
@@ -70,25 +74,55 @@ class NeonizeClient:
         self._pump.add_done_callback(self._pump_ended)
 
     async def stop(self, *, deadline_s: float) -> bool:
-        if self._client is None or self._pump is None:
+        if self._client is None or self._pump is None or self._bridge is None:
             return True
-        if self._bridge is not None:
-            self._bridge.close()
         self._is_registered = False
+        self._bridge.close()
+        if self._bridge.has_logged_in and not self._pump.done():
+            # What the library has decrypted but not delivered would be lost for good: WhatsApp sends it again, and
+            # it cannot be decrypted twice. So the socket closes first, and the pump runs on until it is dry.
+            disconnecting = asyncio.ensure_future(self._library.gate.call(self._client.disconnect()))
+            await asyncio.wait({disconnecting}, timeout=deadline_s / 4)
+            if not await self._is_dry(within_s=deadline_s / 4):
+                # The store is away, and handlers wait for it.
+                self._library.keep(self._end_when_dry(deadline_s))
+                return True
+        return await self._end(deadline_s / 2)
+
+    async def _end_when_dry(self, deadline_s: float) -> None:
+        while not await self._is_dry(within_s=_ASK_S):
+            pass
+        await self._end(deadline_s)
+
+    async def _is_dry(self, *, within_s: float) -> bool:
+        """Whether the library's handlers have nothing more to deliver: they wait for nothing but the store."""
+        assert self._bridge is not None
+        until = time.monotonic() + within_s
+        while time.monotonic() < until:
+            try:
+                async with asyncio.timeout(_DRY_S):
+                    await self._store.ping()
+            except (TimeoutError, Unavailable):
+                continue
+            await asyncio.sleep(_DRY_S)
+            if self._bridge.quiet_for_s() >= _DRY_S:
+                return True
+        return False
+
+    async def _end(self, deadline_s: float) -> bool:
+        assert self._pump is not None
         # A stop waits for a dial that hangs; its thread may stay behind, we do not.
         async with self._library.gate.writing():
             stopping = asyncio.ensure_future(self._client.stop())
             await asyncio.wait({stopping}, timeout=deadline_s / 2)
-        done, _ = await asyncio.wait({stopping, self._pump}, timeout=deadline_s / 2)
-        has_ended = len(done) == len({stopping, self._pump})
-        if has_ended:
-            self._library.kept.append(self._pump)
-        else:
-            # Stopped while it showed a QR code, the library never lets go of its thread.
-            self._library.leaked += 1
+        done, _ = await asyncio.wait({stopping, self._pump}, timeout=deadline_s / 2, return_when=asyncio.ALL_COMPLETED)
         for task in done:
             _ = task.exception()
-        return has_ended
+        if stopping in done and self._pump in done:
+            return True
+        # Stopped while it showed a QR code, the library never lets go of its thread.
+        self._library.leaked += 1
+        return False
 
     async def logout(self) -> bool:
         answer = await self._call(lambda: self._client.logout(), timeout_s=_ASK_S)  # noqa: PLW0108 - the client is made by start
