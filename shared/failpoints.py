@@ -7,15 +7,15 @@
 import os
 import signal
 
-from shared.settings import load
+from shared.settings import load_failpoint
 
 
 def reach(name: str) -> None:
     """Die here when a test asked for it; otherwise nothing. Costs one comparison."""
-    settings = load()
-    if settings.failpoint != name or settings.failpoint_dir is None:
+    wanted = load_failpoint()
+    if wanted.failpoint != name or wanted.failpoint_dir is None:
         return
-    marker = settings.failpoint_dir / name
+    marker = wanted.failpoint_dir / name
     if not marker.exists():
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)

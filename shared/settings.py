@@ -123,9 +123,14 @@ class Settings(BaseSettings):
 
     run_dir: Path | None = Field(None, description="set by the supervisor: where parts announce that they are ready")
     part: str = Field("", description="set by the supervisor: this part's name")
-    failpoint: str = Field(
-        "", description="tests only: NAME=kill ends the process at that point, once per FAILPOINT_DIR marker"
-    )
+
+
+class Failpoint(BaseSettings):
+    """Where a test wants the process to end, once; apart from Settings, so that asking needs no other variable."""
+
+    model_config = SettingsConfigDict(env_prefix="ZAPHUB_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    failpoint: str = Field("", description="tests only: the name of the point that ends the process")
     failpoint_dir: Path | None = Field(None, description="tests only: markers of failpoints already hit")
 
 
@@ -146,3 +151,9 @@ def load() -> Settings:
         return Settings()
     except ValidationError as error:
         raise Misconfigured(explain(error)) from None
+
+
+@cache
+def load_failpoint() -> Failpoint:
+    """Read the environment once; unset means nowhere."""
+    return Failpoint()

@@ -11,7 +11,7 @@ from shared.settings import Settings
 _PAGE = (Path(__file__).parents[2] / ".env.example").read_text(encoding="utf-8")
 _LINES = re.findall(r"^#ZAPHUB_([A-Z_]+)=(.*)$", _PAGE, re.MULTILINE)
 # The supervisor and the tests set these.
-_INTERNAL = {"run_dir", "part", "failpoint", "failpoint_dir"}
+_INTERNAL = {"run_dir", "part"}
 _REQUIRED = {"database_url": "postgresql://localhost/zaphub", "secret_key": "a-key-for-this-test"}
 
 

@@ -237,7 +237,7 @@ async def test_a_wait_ends_when_the_message_settles(api: httpx.AsyncClient, path
         while await database.execute("UPDATE messages SET status = 'sent'") != "UPDATE 1":  # noqa: ASYNC110 - polls SQL
             await asyncio.sleep(0)
 
-    async with asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(api.post(path, json=BODY, headers={"Prefer": "respond-async, wait=20"}))
         tasks.create_task(settle())
 
