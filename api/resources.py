@@ -7,12 +7,16 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from threading import current_thread, main_thread
 from types import FrameType
+from typing import Final
 
 from fastapi import Request
 
 from shared.hosts.client import HostClient, open_host_client
 from shared.queues.runtime import Queues
 from shared.settings import Settings
+
+# A caller hears within seconds that Postgres does not answer: the client is a program that can ask again.
+_PATIENCE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,7 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
     """Open everything, close it at the end. Raises Unavailable when Postgres does not answer."""
     stopping = asyncio.Event()
     async with AsyncExitStack() as held:
-        queues = await held.enter_async_context(await Queues.open(settings))
+        queues = await held.enter_async_context(await Queues.open(settings, patience_s=_PATIENCE_S))
         hosts = None
         if settings.host_token is not None:
             hosts = await held.enter_async_context(open_host_client(settings, queues.pool))

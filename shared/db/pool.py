@@ -36,6 +36,7 @@ COLLISION = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 30.0
+ACQUIRE_TIMEOUT_S = 30.0
 
 
 async def _prepare(connection: Connection) -> None:
@@ -48,24 +49,57 @@ def _encode(value: Any) -> str:  # noqa: ANN401 - JSON is any of six types
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-async def open_pool(database_url: str, *, max_size: int, min_size: int = 1, transaction_pooler: bool = False) -> Pool:
+class _BoundedPool(Pool):
+    """asyncpg's pool, in which nobody waits for ever: `acquire` by itself has no timeout."""
+
+    patience_s = ACQUIRE_TIMEOUT_S
+
+    def acquire(self, *, timeout: float | None = None) -> "asyncpg.pool.PoolAcquireContext[Record]":
+        """Raises TimeoutError, one of AWAY. What was acquired has as long to be given back, or is broken off."""
+        return super().acquire(timeout=self.patience_s if timeout is None else timeout)
+
+
+async def open_pool(
+    database_url: str,
+    *,
+    max_size: int,
+    min_size: int = 1,
+    transaction_pooler: bool = False,
+    command_timeout_s: float = COMMAND_TIMEOUT_S,
+    acquire_timeout_s: float = ACQUIRE_TIMEOUT_S,
+) -> Pool:
     """Open a pool of at most `max_size` connections.
 
     `transaction_pooler` makes asyncpg fit RDS Proxy or PgBouncer in transaction mode: no prepared statement outlives
-    its transaction, so none is cached. Raises Unavailable when Postgres does not answer; calling again is safe.
+    its transaction, so none is cached. A statement ends within twice `command_timeout_s`, as its cancellation may take
+    as long. Raises Unavailable when Postgres does not answer; calling again is safe.
     """
+    # What create_pool does, with our class.
+    pool = _BoundedPool(
+        database_url,
+        min_size=min(min_size, max_size),
+        max_size=max_size,
+        max_queries=50_000,
+        max_inactive_connection_lifetime=300.0,
+        loop=None,
+        connection_class=asyncpg.Connection,
+        record_class=Record,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=command_timeout_s,
+        statement_cache_size=0 if transaction_pooler else 200,
+        init=_prepare,
+        reset=_leave_as_is,
+    )
+    pool.patience_s = acquire_timeout_s
     try:
-        return await asyncpg.create_pool(
-            database_url,
-            min_size=min(min_size, max_size),
-            max_size=max_size,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=COMMAND_TIMEOUT_S,
-            statement_cache_size=0 if transaction_pooler else 200,
-            init=_prepare,
-        )
+        await pool
     except AWAY as error:
         raise Unavailable("Postgres does not answer; check ZAPHUB_DATABASE_URL and that the server runs.") from error
+    return pool
+
+
+async def _leave_as_is(_: Connection) -> None:
+    """In place of asyncpg's RESET ALL, a round trip: no statement of ours leaves anything behind in its connection."""
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Self, TypeVar
 
 from shared.db import writes as domain_writes
-from shared.db.pool import COLLISION, Connection, Pool, open_pool
+from shared.db.pool import COLLISION, COMMAND_TIMEOUT_S, Connection, Pool, open_pool
 from shared.db.sql import load
 from shared.domain.errors import Misconfigured, Unavailable
 from shared.domain.ids import ConnectionId
@@ -90,13 +90,20 @@ class Queues:
         self._local: list[Callable[[set[QueueName]], set[QueueName]]] = []
 
     @classmethod
-    async def open(cls, settings: Settings, *, pool_size: int | None = None) -> Self:
-        """Connect to Postgres; the bell connects when it first rings. Raises Unavailable and Misconfigured."""
+    async def open(
+        cls, settings: Settings, *, pool_size: int | None = None, patience_s: float = COMMAND_TIMEOUT_S
+    ) -> Self:
+        """Connect to Postgres; the bell connects when it first rings. Raises Unavailable and Misconfigured.
+
+        `patience_s` bounds each statement, and the wait for a connection.
+        """
         bell = open_bell(settings)
         pool = await open_pool(
             settings.database_url,
             max_size=pool_size or settings.db_pool_size,
             transaction_pooler=settings.db_transaction_pooler,
+            command_timeout_s=patience_s,
+            acquire_timeout_s=patience_s,
         )
         return cls(settings, pool, bell)
 
