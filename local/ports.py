@@ -1,6 +1,13 @@
 """Which TCP ports are free on this machine."""
 
+import errno
+import random
 import socket
+from typing import Final
+
+# Below what systems hand out to outgoing connections, one of which might hold the port while its server restarts.
+_OURS: Final = range(20_000, 32_768)
+_TRIES: Final = 100
 
 
 def is_free(host: str, port: int) -> bool:
@@ -19,9 +26,16 @@ def is_free(host: str, port: int) -> bool:
 
 def free_port(host: str) -> int:
     """Return a port that was free a moment ago. Raises OSError when `host` is no address of this machine."""
-    with _listener(host) as candidate:
-        candidate.bind((host, 0))
-        return int(candidate.getsockname()[1])
+    for port in random.sample(_OURS, _TRIES):
+        with _listener(host) as candidate:
+            try:
+                candidate.bind((host, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return port
+    raise OSError(errno.EADDRINUSE, f"no port from {_OURS.start} to {_OURS.stop - 1} was free")
 
 
 def _listener(host: str) -> socket.socket:

@@ -198,11 +198,12 @@ class Supervisor:
             running.ready.clear()
 
     def _report(self, announced: dict[str, int], on_pids: Callable[[dict[str, int]], None]) -> None:
-        pids = {"supervisor": os.getpid()}
+        pids = {"supervisor": os.getpid(), **{name: pid for name, pid in announced.items() if is_alive(pid)}}
         for name, running in self._running.items():
-            if running.process is not None:
+            if running.part.is_ready is not None and running.process is not None:
                 pids[name] = running.process.pid
-        pids |= {name: pid for name, pid in announced.items() if is_alive(pid)}
+            elif name not in pids:
+                return  # it died a moment ago: what `process` has is its starter
         if pids != self._reported:
             self._reported = pids
             on_pids(dict(pids))

@@ -13,15 +13,12 @@ The wheel stays untouched. The order of the calls matters:
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import ipaddress
 import json
 import os
 import sys
-import tempfile
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from local.fake_whatsapp import go_environment
@@ -96,13 +93,10 @@ def patch(connector: Connector) -> None:
 
 
 def _keep(ca_pem: str) -> str:
-    """Write the certificate where Go reads it at its first connection: one file per server, however many hosts."""
-    descriptor, part = tempfile.mkstemp(prefix="fake-whatsapp-", suffix=".part")
-    with os.fdopen(descriptor, "w") as file:
-        file.write(ca_pem)
-    path = Path(tempfile.gettempdir()) / f"fake-whatsapp-{hashlib.sha256(ca_pem.encode()).hexdigest()[:16]}.pem"
-    Path(part).replace(path)
-    return str(path)
+    """Hold the certificate in memory for as long as this process lives, where Go can open it as a file."""
+    descriptor = os.memfd_create("fake-whatsapp-ca")
+    os.write(descriptor, ca_pem.encode())
+    return f"/proc/self/fd/{descriptor}"
 
 
 def _occurrences(blob: bytes, needle: bytes) -> list[int]:
