@@ -168,7 +168,7 @@ def _demo(arguments: list[str]) -> int:
 
 
 def _bench(arguments: list[str]) -> int:
-    return _elsewhere("tests.bench.main", arguments, name="bench")
+    return _elsewhere("local.bench.main", arguments, name="bench")
 
 
 def _fake_whatsapp(arguments: list[str]) -> int:

@@ -1,0 +1,1 @@
+"""`./zh bench`: ZapHub's queue and its peers, measured in one run on one machine."""
