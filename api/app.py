@@ -11,13 +11,16 @@ from api import docs_page, problems
 from api.edge import CorsBySetting, Edge
 from api.json_body import JsonRoute
 from api.resources import opened
-from api.routes import api_keys, connections, health, jobs, lifecycle, messages, pairing, queues, sends
+from api.routes import api_keys, bulk_messages, connections, health, jobs, lifecycle, messages, pairing, queues, sends
 from shared import log, presence
 from shared.settings import Settings, load
 
 _DESCRIPTION: Final = (
     "A self-hosted WhatsApp gateway. Send an API key as `Authorization: Bearer <key>` or `X-API-Key`. "
     "Errors are `application/problem+json` with a stable `code`."
+)
+_ROUTES: Final = (
+    *(health, docs_page, connections, lifecycle, pairing, sends, messages, bulk_messages, queues, jobs, api_keys),
 )
 _log = structlog.get_logger()
 
@@ -50,7 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.cors_origins = []
     app.router.route_class = JsonRoute
     app.router.redirect_slashes = False
-    for module in (health, docs_page, connections, lifecycle, pairing, sends, messages, queues, jobs, api_keys):
+    for module in _ROUTES:
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(Edge)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from shared.db import messages
+from shared.db import message_bulk, messages
 from shared.db.messages import NewMessage
 from shared.db.pool import Record
 from shared.domain.errors import Conflict, NotFound
@@ -151,11 +151,12 @@ def _new_message(
         order_key=f"{connection_id}:{chat.chat_key}" if request.keeps_order else None,
         on_unknown=request.on_unknown,
         send_at=request.send_at,
-        expires_at=_expiry(starts_at, default_ttl_s if request.ttl_seconds is None else request.ttl_seconds),
+        expires_at=expiry(starts_at, default_ttl_s if request.ttl_seconds is None else request.ttl_seconds),
     )
 
 
-def _expiry(starts_at: datetime, ttl_s: int) -> datetime | None:
+def expiry(starts_at: datetime, ttl_s: int) -> datetime | None:
+    """When a message that may go from `starts_at` on is too old to be sent; `ttl_s` 0: never."""
     return starts_at + timedelta(seconds=ttl_s) if ttl_s else None
 
 
@@ -202,7 +203,8 @@ async def retry(
 ) -> SendResult:
     """Send a message that failed, is a dead letter or in doubt once more, with a new budget of attempts.
 
-    Works after its job was cleaned up. Raises NotFound, and Conflict from any other status.
+    Works after its job was cleaned up; a dead letter is forgotten, as the new job takes its place. Raises NotFound, and
+    Conflict from any other status.
     """
     row = await _found(tx, message_id, tenant_id=tenant_id, allowed=allowed)
     status = MessageStatus(row["status"])
@@ -213,22 +215,11 @@ async def retry(
     # The job that would have tried again ends first, so that two never try the same message.
     if row["job_pk"] is not None:
         await ledger.cancel(tx.connection, pks=[row["job_pk"]], reason="retried")
-    connection_id: ConnectionId = row["connection_id"]
+        await message_bulk.forget_dead(tx.connection, [row["job_pk"]])
     number = row["retries"] + 1
-    expires_at = _expiry(datetime.now(UTC), default_ttl_s)
+    expires_at = expiry(datetime.now(UTC), default_ttl_s)
     [job] = await tx.enqueue(
-        [
-            NewJob(
-                queue=QueueName.MESSAGE_SEND,
-                job_id=f"msg-retry-{row['id']}-{number}",
-                name="send-message",
-                data={"messageDbId": str(row["id"]), "sessionId": str(connection_id), "retry": number},
-                priority=_RETRY_PRIORITY,
-                group=str(connection_id),
-                order_key=row["order_key"],
-                expires_at=expires_at,
-            )
-        ]
+        [retry_job(row["id"], row["connection_id"], number=number, order_key=row["order_key"], expires_at=expires_at)]
     )
     if await messages.begin_retry(tx.connection, row["id"], expires_at=expires_at) != number:
         raise Conflict("The message changed meanwhile; look at it and ask again.")
@@ -236,6 +227,27 @@ async def retry(
     await tx.apply([MoveMessage(message_id=row["id"], to=MessageStatus.QUEUED)])
     tx.ring(QueueName.MESSAGE_SEND)
     return SendResult(message=await _shown(tx, row["id"]), job=job)
+
+
+def retry_job(
+    message_id: MessageId,
+    connection_id: ConnectionId,
+    *,
+    number: int,
+    order_key: str | None,
+    expires_at: datetime | None,
+) -> NewJob:
+    """The job of a message's retry by hand; `number` counts them from 1."""
+    return NewJob(
+        queue=QueueName.MESSAGE_SEND,
+        job_id=f"msg-retry-{message_id}-{number}",
+        name="send-message",
+        data={"messageDbId": str(message_id), "sessionId": str(connection_id), "retry": number},
+        priority=_RETRY_PRIORITY,
+        group=str(connection_id),
+        order_key=order_key,
+        expires_at=expires_at,
+    )
 
 
 async def resolve(

@@ -22,6 +22,17 @@ CONNECTION: Final[dict[str, Any]] = {
     "config": {}, "pairing": {"method": "qr"}, "metadata": {},
 }  # fmt: skip
 RETRY: Final[dict[str, Any]] = {"ids": ["a"], "filter": {}, "limit": 1, "dry_run": True}
+MESSAGE_FILTER: Final = (
+    "connection_id",
+    "status",
+    "error_code",
+    "jid",
+    "created_after",
+    "created_before",
+    "metadata",
+    "x",
+)
+JOB_FILTER: Final = ("connection_id", "group", "error_code", "created_after", "created_before", "x")
 KEY: Final[dict[str, Any]] = {"name": "a", "scopes": ["admin"], "connection_ids": None, "expires_at": None}
 QUERIES: Final = (
     "/connections?status={}", "/connections?external_id={}", "/connections?limit={}", "/connections?cursor={}",
@@ -39,6 +50,8 @@ QUERIES: Final = (
         ("/api-keys", KEY),
         ("/queues/clean", {"state": "completed", "older_than_seconds": 1}),
         ("{connection}/pair-code", {"phone": "5511987654321"}),
+        ("/messages/cancel", {"filter": {"status": "queued"}, "dry_run": True}),
+        ("/messages/retry", {"filter": {"status": "dlq"}, "dry_run": False}),
     ],
 )
 async def test_no_odd_value_in_a_body_is_a_fault_of_ours(
@@ -53,6 +66,24 @@ async def test_no_odd_value_in_a_body_is_a_fault_of_ours(
             assert answer.status_code < 500 or answer.json()["code"] == "HOST_UNREACHABLE", (content, answer.text)
             if answer.status_code >= 400:
                 assert answer.json()["code"], content
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/messages/cancel", MESSAGE_FILTER),
+        ("/messages/retry", MESSAGE_FILTER),
+        ("/queues/message:send/retry-failed", JOB_FILTER),
+    ],
+)
+async def test_no_odd_value_in_a_filter_is_a_fault_of_ours(
+    api: httpx.AsyncClient, path: str, fields: tuple[str, ...]
+) -> None:
+    for name in fields:
+        for odd in ODD:
+            content = f'{{"filter": {{"{name}": {odd}}}}}'
+            answer = await api.post(path, content=content, headers={"Content-Type": "application/json"})
+            assert answer.status_code < 500, (content, answer.text)
 
 
 async def test_no_odd_value_in_a_url_is_a_fault_of_ours(api: httpx.AsyncClient) -> None:
