@@ -174,8 +174,3 @@ async def record_event(
         _SQL.record_event, connection_id, message_id, type_, severity, dict(payload)
     )
     return wanted
-
-
-async def to_fan_out(connection: Connection, *, limit: int = 100) -> list[ConnectionId]:
-    """Connections with events that no fan-out job took: the safety net under a lost race, looked at by every sweep."""
-    return [row["connection_id"] for row in await connection.fetch(_SQL.to_fan_out, limit)]

@@ -71,7 +71,3 @@ UPDATE connections SET device_jid = NULL, updated_at = now() WHERE id = $1 AND (
 -- name: record_event
 -- $1 connection, $2 message or NULL, $3 type, $4 severity, $5 payload. True: webhooks are to be made of it.
 SELECT event_record_v1($1, $2, $3, $4, $5);
-
--- name: to_fan_out
--- $1 limit: connections with events older than 2 s that no fan-out job took.
-SELECT DISTINCT connection_id FROM events WHERE fan_out AND created_at < now() - interval '2 s' LIMIT $1;
