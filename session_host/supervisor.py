@@ -18,7 +18,8 @@ from shared.settings import Settings
 _FIRST_PAUSE_S: Final = 0.3
 _MOST_PAUSE_S: Final = 5.0
 _LONG_LIFE_S: Final = 30.0
-# A child that never once got ready cannot start here.
+# A child that dies so often in a row, and never once got ready, cannot start here. Under `./zh up` the first death is
+# enough: its supervisor starts the host again, and counts.
 _DEATHS: Final = 5
 # A child closes its sockets in about five seconds, and ends itself.
 _STOP_S: Final = 9.0
@@ -58,8 +59,8 @@ class Supervisor:
                 return
             lived_s = time.monotonic() - began
             log.warning("host_child_died", number=number, code=code, lived_s=round(lived_s, 1))
-            deaths += 1
-            if number not in self._ready and deaths >= _DEATHS:
+            deaths = 1 if lived_s >= _LONG_LIFE_S else deaths + 1
+            if number not in self._ready and deaths >= (_DEATHS if self._settings.run_dir is None else 1):
                 log.error("host_child_cannot_start", number=number, code=code)
                 self._failed = True
                 self._stopping.set()

@@ -61,6 +61,17 @@ async def test_a_stop_ends_every_process_in_seconds_also_with_a_code_on_show(sta
         assert (row["status"], row["host_id"], row["qr_code"]) == ("disconnected", None, None)
 
 
+async def test_a_host_whose_child_cannot_start_ends_at_once_with_the_reason(start_host: Start) -> None:
+    host = start_host(ZAPHUB_FAKE_WHATSAPP_URL="http://127.0.0.1:1")
+
+    code = await asyncio.to_thread(host.process.wait, 30)
+
+    said = host.log.read_text()
+    assert code == 1
+    assert said.count("host_child_died") == 1, said
+    assert "Connection refused" in said
+
+
 async def test_children_die_with_a_supervisor_that_is_killed(stage: Stage, start_host: Start) -> None:
     host = start_host()
     child = await host.until_ready()
