@@ -227,24 +227,29 @@ class Resolve(Input):
 
 
 class CleanQueue(Input):
+    """Which jobs are deleted, of those that have ended."""
+
     state: Literal["completed", "failed", "cancelled"] = "completed"
-    older_than_seconds: StrictInt = Field(86_400, ge=0, le=_MAX_TTL_S)
+    older_than_seconds: StrictInt = Field(86_400, ge=0, le=_MAX_TTL_S, description="ended longer ago than this")
 
 
 class JobFilter(Input):
-    connection_id: UUID | None = None
-    error_code: Name | None = None
-    created_after: Time | None = None
-    created_before: Time | None = None
+    """All that are given must hold."""
+
+    connection_id: UUID | None = Field(None, description="jobs about this connection")
+    group: Name | None = Field(None, description="jobs of this group, as `GET /jobs/{id}` shows it")
+    error_code: Name | None = Field(None, description="whose `error.code` is this")
+    created_after: Time | None = Field(None, description="enqueued at this time or later")
+    created_before: Time | None = Field(None, description="enqueued before this time")
 
 
 class RetryFailed(Input):
-    """Which dead letters run again; nothing given: all of them, up to `limit`."""
+    """Which dead letters run again; nothing given: all of them."""
 
-    ids: list[Name] | None = Field(None, min_length=1, max_length=MAX_BATCH)
+    ids: list[Name] | None = Field(None, min_length=1, max_length=MAX_BATCH, description="only these jobs")
     filter: JobFilter = JobFilter()
-    limit: StrictInt = Field(MAX_BATCH, ge=1, le=10_000)
-    dry_run: StrictBool = False
+    limit: StrictInt | None = Field(None, ge=1, le=1_000_000, description="at most so many, the oldest first")
+    dry_run: StrictBool = Field(default=False, description="only count them")
 
 
 class CreateApiKey(Input):

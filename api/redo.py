@@ -1,41 +1,67 @@
 """Dead letters that run again, jobs that are taken out, and the rows they are about, moved in the same transaction."""
 
+import sys
+import time
 from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
 from api.auth import Principal
 from api.resources import Resources
-from shared.db import job_admin
+from shared.db import job_admin, message_bulk
 from shared.db.job_admin import DeadLetter, DeadLetterFilter
+from shared.db.message_bulk import Meant, MessageFilter
 from shared.domain.errors import Conflict, NotFound
 from shared.domain.ids import DeliveryId, MessageId
 from shared.domain.jobs import JobState, NewJob, QueueName
-from shared.domain.message import MessageStatus
+from shared.domain.message import RETRYABLE, MessageStatus
+from shared.domain.session import REFUSES_SENDS
 from shared.domain.webhook import DELIVER, DeliveryStatus, EndDelivery
 from shared.domain.writes import MoveMessage
-from shared.queues import ledger, sends
+from shared.queues import bulk_sends, ledger, sends
 from shared.queues.admin import JobView
+from shared.queues.bulk_sends import BUDGET_S, Changed
 from shared.queues.policies import POLICIES
-from shared.queues.runtime import Transaction
+from shared.queues.runtime import Transaction, retry_collisions
 
 # So many dead letters run again in one transaction: their groups stay locked for its length.
-_BATCH: Final = 200
+_BATCH: Final = 500
 
 
 async def dead_letters(
-    parts: Resources, caller: Principal, queue: QueueName, wanted: DeadLetterFilter, *, limit: int, dry_run: bool
-) -> int:
-    """Let the dead letters that `wanted` means run again, at most `limit`; returns how many do, or would."""
-    async with parts.queues.pool.acquire() as connection:
-        letters = await job_admin.dead_letters(connection, POLICIES[queue].id, wanted, limit=limit)
-    if dry_run:
-        return len(letters)
-    count = 0
-    for start in range(0, len(letters), _BATCH):
-        async with parts.queues.transaction() as tx:
-            count += len(await _again(tx, parts, caller, queue, letters[start : start + _BATCH]))
-    return count
+    parts: Resources,
+    caller: Principal,
+    queue: QueueName,
+    wanted: DeadLetterFilter,
+    *,
+    limit: int | None,
+    dry_run: bool,
+) -> Changed:
+    """Let the dead letters that `wanted` means run again, at most `limit`: how many do, or would.
+
+    Batches commit one by one, the oldest letters first. A message in doubt is sent again only when its job is named.
+    """
+    ends_at = time.monotonic() + BUDGET_S
+    count, after = 0, None
+    left = sys.maxsize if limit is None else limit
+    while left:
+        if time.monotonic() >= ends_at:
+            return Changed(count, complete=False)
+        batch = min(left, _BATCH)
+        async with parts.queues.pool.acquire() as connection:
+            letters = await job_admin.dead_letters(connection, POLICIES[queue].id, wanted, after=after, limit=batch)
+        may_double = wanted.job_ids is not None
+        if dry_run:
+            count += await _would(parts, caller, queue, letters, may_double=may_double)
+        else:
+            count += await retry_collisions(
+                lambda: _run_batch(parts, caller, queue, letters, may_double=may_double)  # noqa: B023 - called now
+            )
+        if len(letters) < batch:
+            break
+        left -= batch
+        after = letters[-1].place
+    return Changed(count)
 
 
 async def job(parts: Resources, caller: Principal, dead: JobView) -> str:
@@ -59,14 +85,14 @@ async def take_out(parts: Resources, wanted: JobView) -> None:
         if not await ledger.cancel(tx.connection, pks=[wanted.pk]):
             raise Conflict("The job runs now, or has just ended; only one that waits can be cancelled.")
         tx.ring(wanted.queue)
-        if wanted.queue is QueueName.MESSAGE_SEND:
-            message = MessageId(UUID(wanted.data["messageDbId"]))
-            await tx.apply([MoveMessage(message_id=message, to=MessageStatus.CANCELED)])
-        elif wanted.name == DELIVER:
-            delivery = DeliveryId(UUID(wanted.data["deliveryId"]))
-            await tx.apply(
-                [EndDelivery(delivery_id=delivery, after=DeliveryStatus.CANCELED, reason="canceled on request")]
+        message, delivery = _uuid(wanted.data.get("messageDbId")), _uuid(wanted.data.get("deliveryId"))
+        if wanted.queue is QueueName.MESSAGE_SEND and message:
+            await tx.apply([MoveMessage(message_id=MessageId(message), to=MessageStatus.CANCELED)])
+        elif wanted.name == DELIVER and delivery:
+            end = EndDelivery(
+                delivery_id=DeliveryId(delivery), after=DeliveryStatus.CANCELED, reason="canceled on request"
             )
+            await tx.apply([end])
 
 
 async def _again(
@@ -82,6 +108,52 @@ async def _again(
             return await _run_again(tx, queue, letters)
 
 
+async def _run_batch(
+    parts: Resources, caller: Principal, queue: QueueName, letters: Sequence[DeadLetter], *, may_double: bool
+) -> int:
+    async with parts.queues.transaction() as tx:
+        if queue is not QueueName.MESSAGE_SEND:
+            return len(await _again(tx, parts, caller, queue, letters))
+        meant = _messages_of(caller, letters, may_double=may_double)
+        rows = await message_bulk.meant(tx.connection, meant, after=None, limit=len(letters))
+        found = {str(row["id"]) for row in rows}
+        return await bulk_sends.retry_batch(
+            tx,
+            rows,
+            statuses=meant.statuses,
+            default_ttl_s=parts.settings.send_ttl_seconds,
+            letters=[letter.pk for letter in letters if letter.data.get("messageDbId") in found],
+        )
+
+
+async def _would(
+    parts: Resources, caller: Principal, queue: QueueName, letters: Sequence[DeadLetter], *, may_double: bool
+) -> int:
+    if queue is not QueueName.MESSAGE_SEND:
+        return len(letters)
+    async with parts.queues.pool.acquire() as connection:
+        return await message_bulk.count_meant(connection, _messages_of(caller, letters, may_double=may_double))
+
+
+def _messages_of(caller: Principal, letters: Sequence[DeadLetter], *, may_double: bool) -> Meant:
+    """The messages of these letters that may be sent again."""
+    return Meant(
+        tenant_id=caller.tenant_id,
+        allowed=caller.connection_ids,
+        wanted=MessageFilter(ids=[id_ for letter in letters if (id_ := _uuid(letter.data.get("messageDbId")))]),
+        statuses=RETRYABLE if may_double else RETRYABLE - {MessageStatus.UNKNOWN},
+        refusing=frozenset(REFUSES_SENDS),
+    )
+
+
+def _uuid(text: object) -> UUID | None:
+    """What a job's data name; whoever enqueued them may have written anything."""
+    try:
+        return UUID(str(text))
+    except ValueError:
+        return None
+
+
 async def _run_again(tx: Transaction, queue: QueueName, letters: Sequence[DeadLetter]) -> list[str]:
     run = await ledger.retry(tx.connection, [letter.pk for letter in letters])
     tx.ring(queue)
@@ -90,12 +162,15 @@ async def _run_again(tx: Transaction, queue: QueueName, letters: Sequence[DeadLe
 
 async def _send_again(tx: Transaction, parts: Resources, caller: Principal, letter: DeadLetter) -> str | None:
     """Retry the message with a job of its own, which takes the dead one's place; None when that cannot be."""
+    message_id = _uuid(letter.data.get("messageDbId"))
+    if message_id is None:
+        return None
     try:
         # A savepoint: what one letter cannot do leaves the others as they are.
         async with tx.connection.transaction():
             result = await sends.retry(
                 tx,
-                UUID(letter.data["messageDbId"]),
+                message_id,
                 tenant_id=caller.tenant_id,
                 allowed=caller.connection_ids,
                 default_ttl_s=parts.settings.send_ttl_seconds,

@@ -1,12 +1,15 @@
 """`/queues`: their numbers and jobs, the emergency stop, cleaning, dead letters. `:` in a name may come as `%3A`."""
 
-from typing import Annotated
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
 from api import redo
-from api.answers import accepted, answer
+from api.answers import accepted, answer, job_summary
 from api.auth import Principal, allowed
+from api.filters import count_shown
 from api.inputs import CleanQueue, Input, RetryFailed
 from api.json_body import JsonRoute
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, number_cursor_of, number_of
@@ -15,8 +18,9 @@ from api.routes.jobs import job_shown
 from shared.db.api_keys import Scope
 from shared.db.job_admin import DeadLetterFilter
 from shared.domain.errors import NotFound
-from shared.domain.jobs import JobState, QueueName
+from shared.domain.jobs import Enqueued, JobState, QueueName
 from shared.queues import admin, metrics, new_jobs
+from shared.queues.bulk_sends import BUDGET_S
 
 router = APIRouter(tags=["queues"], route_class=JsonRoute)
 
@@ -75,8 +79,9 @@ async def resume_queues(_: Writer, parts: Parts) -> Response:
 
 
 @router.post("/queues/clean", summary="Delete jobs that have ended, in every queue")
-async def clean_queues(body: CleanQueue, _: Writer, parts: Parts) -> Response:
-    return answer({"count": sum([await _clean(parts, queue, body) for queue in QueueName])})
+async def clean_queues(_: Writer, parts: Parts, body: CleanQueue = CleanQueue()) -> Response:  # noqa: B008 - FastAPI's way
+    """`complete` false: the call's time was up, so call again for the rest."""
+    return answer(await _clean(parts, tuple(QueueName), body))
 
 
 @router.get("/queues/{name}", summary="One queue's numbers")
@@ -116,32 +121,50 @@ async def resume_queue(_: Writer, name: Queue, parts: Parts) -> Response:
 
 
 @router.post("/queues/{name}/clean", summary="Delete its jobs that have ended")
-async def clean_queue(_: Writer, name: Queue, body: CleanQueue, parts: Parts) -> Response:
-    return answer({"count": await _clean(parts, name, body)})
+async def clean_queue(_: Writer, name: Queue, parts: Parts, body: CleanQueue = CleanQueue()) -> Response:  # noqa: B008 - FastAPI's way
+    """`complete` false: the call's time was up, so call again for the rest."""
+    return answer(await _clean(parts, (name,), body))
 
 
 @router.post("/queues/{name}/retry-failed", status_code=202, summary="Let its dead letters run again")
-async def retry_failed(caller: Writer, name: Queue, body: RetryFailed, parts: Parts) -> Response:
+async def retry_failed(
+    caller: Writer,
+    name: Queue,
+    parts: Parts,
+    body: RetryFailed = RetryFailed(),  # noqa: B008 - FastAPI's way
+) -> Response:
+    """What they are about follows: a dead message is queued again. `complete` false: call again for the rest."""
     wanted = DeadLetterFilter(job_ids=body.ids, **body.filter.model_dump())
-    count = await redo.dead_letters(parts, caller, name, wanted, limit=body.limit, dry_run=body.dry_run)
-    return accepted({"count": count, "dry_run": body.dry_run})
+    changed = await redo.dead_letters(parts, caller, name, wanted, limit=body.limit, dry_run=body.dry_run)
+    return accepted(count_shown(changed.count, dry_run=body.dry_run, complete=changed.complete))
 
 
 @router.post("/maintenance/cleanup", status_code=202, summary="Run the cleanup now")
 async def clean_up(_: Writer, parts: Parts) -> Response:
+    """One job a minute, however often it is asked for: within the minute the same one comes back."""
+    wanted = new_jobs.cleanup({})
     async with parts.queues.transaction() as tx:
-        [job] = await tx.enqueue([new_jobs.cleanup({})])
+        is_new = await tx.enqueue_once(wanted)
+        job = await admin.get_job(tx.connection, wanted.job_id)
+    state = JobState.COMPLETED if job is None else job.state
+    shown = Enqueued(pk=0 if job is None else job.pk, job_id=wanted.job_id, state=state, deduplicated=not is_new)
     return accepted(
-        {"job": {"id": job.job_id, "queue": QueueName.MAINTENANCE_CLEANUP.value}, "deduplicated": job.deduplicated}
+        {"job": job_summary(shown, queue=QueueName.MAINTENANCE_CLEANUP), "deduplicated": shown.deduplicated}
     )
 
 
-async def _clean(parts: Parts, queue: QueueName, wanted: CleanQueue) -> int:
-    """Delete in batches, each of its own transaction, until nothing of that age is left."""
+async def _clean(parts: Parts, queues: Sequence[QueueName], wanted: CleanQueue) -> dict[str, Any]:
+    """Delete in batches, each of its own transaction, until nothing of that age is left or the time is up."""
+    ends_at = time.monotonic() + BUDGET_S
     deleted = 0
-    while True:
-        async with parts.queues.pool.acquire() as connection:
-            batch = await admin.clean(connection, queue, JobState(wanted.state), older_than_s=wanted.older_than_seconds)
-        deleted += batch
-        if batch < admin.CLEAN_BATCH:
-            return deleted
+    for queue in queues:
+        batch = admin.CLEAN_BATCH
+        while batch == admin.CLEAN_BATCH:
+            if time.monotonic() >= ends_at:
+                return {"count": deleted, "complete": False}
+            async with parts.queues.pool.acquire() as connection:
+                batch = await admin.clean(
+                    connection, queue, JobState(wanted.state), older_than_s=wanted.older_than_seconds
+                )
+            deleted += batch
+    return {"count": deleted, "complete": True}

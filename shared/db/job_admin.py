@@ -18,6 +18,7 @@ class DeadLetterFilter:
 
     job_ids: Sequence[str] | None = None
     connection_id: UUID | None = None
+    group: str | None = None
     error_code: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
@@ -25,29 +26,46 @@ class DeadLetterFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
+    """A job that failed for good. `place` is where it stands among the dead letters, the oldest first."""
+
     pk: int
     job_id: str
     name: str
     group: str | None
     data: Mapping[str, Any]
+    place: tuple[datetime, int] | None = None
 
 
 async def dead_letters(
-    connection: Connection, queue_id: int, wanted: DeadLetterFilter, *, limit: int
+    connection: Connection,
+    queue_id: int,
+    wanted: DeadLetterFilter,
+    *,
+    after: tuple[datetime, int] | None,
+    limit: int,
 ) -> list[DeadLetter]:
-    """A queue's dead letters that `wanted` means, the oldest first."""
+    """A queue's dead letters that `wanted` means, the oldest first; `after` is the place of the last one seen."""
     rows = await connection.fetch(
         _SQL.dead_letters,
         queue_id,
         wanted.job_ids,
         None if wanted.connection_id is None else str(wanted.connection_id),
+        wanted.group,
         wanted.error_code,
         wanted.created_after,
         wanted.created_before,
+        *(after or (None, None)),
         limit,
     )
     return [
-        DeadLetter(pk=row["pk"], job_id=row["job_key"], name=row["name"], group=row["grp"], data=row["data"])
+        DeadLetter(
+            pk=row["pk"],
+            job_id=row["job_key"],
+            name=row["name"],
+            group=row["grp"],
+            data=row["data"],
+            place=(row["finished_at"], row["pk"]),
+        )
         for row in rows
     ]
 

@@ -100,11 +100,16 @@ async def _cancel(tx: Transaction, rows: Sequence[Record]) -> int:
 
 
 async def retry_batch(
-    tx: Transaction, rows: Sequence[Record], *, statuses: frozenset[MessageStatus], default_ttl_s: int
+    tx: Transaction,
+    rows: Sequence[Record],
+    *,
+    statuses: frozenset[MessageStatus],
+    default_ttl_s: int,
+    letters: Sequence[int] = (),
 ) -> int:
     """Retry those of these messages (`id`, `connection_id`) that are still in `statuses`; returns how many.
 
-    Dead letters of theirs are forgotten: the new job takes their place.
+    Their dead letters are forgotten, as the new jobs take their place, and with them those whose pks are `letters`.
     """
     await _share_connections(tx, rows)
     await message_bulk.lock_groups(tx.connection, _QUEUE_ID, [row["connection_id"] for row in rows])
@@ -112,7 +117,7 @@ async def retry_batch(
     old = [row["job_pk"] for row in found if row["job_pk"] is not None]
     # The jobs that would have tried again end first, so that two never try the same message.
     await ledger.cancel(tx.connection, pks=old, reason="retried")
-    await message_bulk.forget_dead(tx.connection, old)
+    await message_bulk.forget_dead(tx.connection, [*old, *letters])
     expires_at = expiry(datetime.now(UTC), default_ttl_s)
     jobs = await tx.enqueue(
         [

@@ -6,12 +6,24 @@ import httpx
 import pytest
 
 from shared.db.pool import Connection
-from tests.integration.api.conftest import Ledger
+from shared.settings import Settings
+from tests.integration.api.conftest import Ledger, running
 
 QUEUES = {
     *("session:init", "session:close", "message:receive", "message:send", "message:status", "webhook:delivery"),
     "maintenance:cleanup",
 }
+
+OF_ALL = (
+    *(("GET", "/queues"), ("GET", "/queues/session:init"), ("GET", "/queues/session:init/jobs")),
+    *(
+        ("POST", "/queues/pause"),
+        ("POST", "/queues/resume"),
+        ("POST", "/queues/clean"),
+        ("POST", "/maintenance/cleanup"),
+    ),
+    *(("POST", f"/queues/session:init/{call}") for call in ("pause", "resume", "clean", "retry-failed")),
+)
 
 
 async def _kill(database: Connection, job_id: str, *, code: str = "BOOM") -> None:
@@ -139,8 +151,134 @@ async def test_cleaning_takes_only_what_ended_long_ago(
     assert (await api.post("/queues/clean", json={"state": "waiting"})).status_code == 422
 
 
-async def test_a_cleanup_is_one_job_a_minute(api: httpx.AsyncClient) -> None:
-    first, second = (await api.post("/maintenance/cleanup")).json(), (await api.post("/maintenance/cleanup")).json()
+async def test_a_cleanup_is_one_job_a_minute(api: httpx.AsyncClient, database: Connection) -> None:
+    first = (await api.post("/maintenance/cleanup")).json()
+    # Even when the first has ended already, the same minute makes no second one.
+    await database.execute("UPDATE jobs SET state = 'completed', dedupe = NULL, finished_at = now()")
+    second = (await api.post("/maintenance/cleanup")).json()
 
     assert first["job"]["id"].startswith("cleanup-")
+    assert first["deduplicated"] is False
     assert second["deduplicated"] or second["job"]["id"] != first["job"]["id"]
+    assert second["job"]["state"] == ("completed" if second["deduplicated"] else "waiting")
+
+
+async def test_calls_on_many_jobs_need_no_body(
+    api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
+) -> None:
+    await _kill(database, f"session-init-{connection['id']}")
+
+    retried = await api.post("/queues/session:init/retry-failed")
+    assert retried.json() == {"count": 1, "dry_run": False, "complete": True}
+    assert (await api.post("/queues/clean")).json() == {"count": 0, "complete": True}
+    assert (await api.post("/queues/session:init/clean")).json() == {"count": 0, "complete": True}
+
+
+async def _dead_messages(
+    api: httpx.AsyncClient, connection: dict[str, Any], database: Connection, count: int
+) -> list[str]:
+    """So many messages that were refused for good, with their dead letters."""
+    wanted = [{"to": f"5511900{n:06d}", "type": "text", "payload": {"text": "Hi"}} for n in range(count)]
+    answer = await api.post(f"/connections/{connection['id']}/send/batch", json={"messages": wanted})
+    ids = [one["message"]["id"] for one in answer.json()["results"]]
+    error = {"code": "NUMBER_NOT_ON_WHATSAPP", "detail": "no", "retryable": False}
+    await database.execute(
+        "SELECT message_move_v1(id, 'dlq', NULL, NULL, NULL, $2, NULL) FROM unnest($1::uuid[]) id", ids, error
+    )
+    for id_ in ids:
+        await _kill(database, f"msg-send-{id_}", code="NUMBER_NOT_ON_WHATSAPP")
+    return ids
+
+
+async def test_all_dead_messages_are_sent_again_by_one_call(
+    api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
+) -> None:
+    ids = await _dead_messages(api, connection, database, 3)
+    path = "/queues/message:send/retry-failed"
+
+    counted = await api.post(path, json={"dry_run": True})
+    limited = await api.post(path, json={"limit": 1, "filter": {"group": connection["id"]}})
+    rest = await api.post(path, json={"filter": {"error_code": "NUMBER_NOT_ON_WHATSAPP"}})
+
+    assert [one.json()["count"] for one in (counted, limited, rest)] == [3, 1, 2]
+    assert (await api.get("/queues/message:send")).json()["dlq"] == 0
+    for id_ in ids:
+        assert (await api.get(f"/messages/{id_}")).json()["status"] == "queued"
+        assert (await api.get(f"/jobs/msg-retry-{id_}-1")).json()["state"] == "waiting"
+
+
+async def test_a_dead_letter_whose_message_moved_on_is_not_sent_again(
+    api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
+) -> None:
+    sent, doubtful, dead = await _dead_messages(api, connection, database, 3)
+    await database.execute("UPDATE messages SET status = 'sent' WHERE id = $1::text::uuid", sent)
+    await database.execute("UPDATE messages SET status = 'unknown' WHERE id = $1::text::uuid", doubtful)
+    path = "/queues/message:send/retry-failed"
+
+    counted = await api.post(path, json={"dry_run": True})
+    retried = await api.post(path)
+    named = await api.post(path, json={"ids": [f"msg-send-{doubtful}", f"msg-send-{sent}"]})
+
+    assert [one.json()["count"] for one in (counted, retried, named)] == [1, 1, 1]
+    assert (await api.get(f"/messages/{sent}")).json()["status"] == "sent"
+    assert (await api.get(f"/messages/{dead}")).json()["status"] == "queued"
+
+
+async def test_a_message_retried_by_itself_leaves_no_dead_letter(
+    api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
+) -> None:
+    [dead] = await _dead_messages(api, connection, database, 1)
+
+    await api.post(f"/messages/{dead}/retry")
+
+    assert (await api.get("/queues/message:send")).json()["dlq"] == 0
+
+
+async def test_a_cancelled_job_takes_its_message_along(
+    api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
+) -> None:
+    sent = await api.post(
+        f"/connections/{connection['id']}/send", json={"to": "5511987654321", "type": "text", "payload": {"text": "a"}}
+    )
+    path = f"/jobs/{sent.json()['job']['id']}"
+
+    assert (await api.delete(path)).status_code == 202
+    assert (await api.get(f"/messages/{sent.json()['message']['id']}")).json()["status"] == "canceled"
+
+
+async def test_a_job_with_data_of_no_sense_is_taken_out_too(
+    api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
+) -> None:
+    job_id = f"session-init-{connection['id']}"
+    await database.execute("UPDATE jobs SET queue = 4, data = '{\"messageDbId\": 7}' WHERE job_key = $1", job_id)
+    await database.execute("UPDATE job_groups SET pending = 1 WHERE queue = 4")
+
+    assert (await api.delete(f"/jobs/{job_id}")).status_code == 202
+    assert (await api.get(f"/jobs/{job_id}")).json()["state"] == "cancelled"
+
+
+async def test_a_key_of_some_connections_sees_their_jobs_and_no_queue(
+    api: httpx.AsyncClient, connection: dict[str, Any], settings: Settings
+) -> None:
+    other = (await api.post("/connections", json={"label": "Other"})).json()["connection"]
+    scopes = ["queues:read", "queues:write"]
+    made = await api.post("/api-keys", json={"name": "k", "scopes": scopes, "connection_ids": [connection["id"]]})
+    async with running(settings, key=made.json()["key"]) as limited:
+        own = await limited.get(f"/jobs/session-init-{connection['id']}")
+        foreign = [
+            await limited.request(method, f"/jobs/session-init-{other['id']}{tail}")
+            for method, tail in (("GET", ""), ("POST", "/retry"), ("DELETE", ""))
+        ]
+        refused = [await limited.request(method, path) for method, path in OF_ALL]
+
+    assert own.status_code == 200
+    assert {one.status_code for one in foreign} == {404}
+    assert {one.status_code for one in refused} == {403}
+
+
+async def test_every_call_is_described(api: httpx.AsyncClient) -> None:
+    paths = (await api.get("/openapi.json")).json()["paths"]
+
+    for method, path in (*OF_ALL, ("POST", "/messages/cancel"), ("POST", "/messages/retry")):
+        call = paths[path.replace("session:init", "{name}")][method.lower()]
+        assert call["summary"]
