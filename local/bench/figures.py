@@ -42,7 +42,7 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
         "crash_lost": Metric("jobs", "lost by the kill", is_less_better=True),
         "crash_ended_twice": Metric("jobs", "ended twice after the kill", is_less_better=True),
         "end_to_end": Metric("messages/s", "accepted to sent, through API, worker and host stub"),
-        "end_to_end_batch": Metric("messages/s", "accepted in batches of 100 to sent"),
+        "end_to_end_batch": Metric("messages/s", "accepted in batches of 30 to sent"),
         "send_202": Metric("requests/s", "POST …/send answered 202, 50 clients"),
     }
 )

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from local.bench import plot, report
 from local.bench.node_peers import PeerMissing, install_node_peers
+from local.bench.procrastinate_peer import install_procrastinate
 from local.bench.run import Outcome, measure, steps
 from local.bench.scenarios import SCENARIOS, Setup, chosen
 from local.bench.stand import Stand, stand
@@ -78,13 +79,21 @@ def _setup(made: Stand, console: Console, options: argparse.Namespace) -> Setup:
     scale = _QUICK if options.quick else 1.0
     if options.no_peers:
         return Setup(made, scale)
-    node: Path | None = None
+    return Setup(
+        made,
+        scale,
+        node=_installed("BullMQ", install_node_peers, console),
+        procrastinate=_installed("Procrastinate", install_procrastinate, console),
+    )
+
+
+def _installed(name: str, install: Callable[[], Path], console: Console) -> Path | None:
     try:
-        with console.status("BullMQ's packages"):
-            node = install_node_peers()
+        with console.status(f"installing {name}, once"):
+            return install()
     except PeerMissing as error:
-        console.print(f"without BullMQ: {error}", soft_wrap=True)
-    return Setup(made, scale, node=node)
+        console.print(f"without {name}: {error}", soft_wrap=True)
+        return None
 
 
 @contextmanager

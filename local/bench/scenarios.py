@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Final
 
 from local.bench import queue_measures as measure
+from local.bench import system_measures
 from local.bench.contender import Contender
 from local.bench.node_peers import TUNED, BullMQ
+from local.bench.procrastinate_peer import Procrastinate
 from local.bench.stand import Stand
+from local.bench.systems import BareFastApi, SeedNode, System, ZapHubService
 from local.bench.zaphub import Floor, ZapHub
 
 Measure = Callable[[], Mapping[str, float]]
@@ -16,7 +19,7 @@ Measure = Callable[[], Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is here: the stand, and for each peer its programs. `scale` 1 is a whole run, less is a shorter one."""
+    """What is here: the stand, the folder of Node's peers, Procrastinate's Python. `scale` 1 is a whole run."""
 
     stand: Stand
     scale: float = 1.0
@@ -45,7 +48,9 @@ def chosen(names: Sequence[str]) -> dict[str, Scenario]:
     """
     picked: set[str] = set()
     for name in names:
-        meant = {key for key, one in SCENARIOS.items() if key.startswith(name) or name in one.metrics}
+        meant = {name} & SCENARIOS.keys() or {
+            key for key, one in SCENARIOS.items() if key.startswith(name) or name in one.metrics
+        }
         if not meant:
             raise ValueError(name)
         picked |= meant
@@ -94,6 +99,20 @@ def _crash(setup: Setup) -> Mapping[str, Measure]:
     return {one.name: measure.crash(setup.stand, one, jobs=setup.jobs(2_000)) for one in contenders}
 
 
+def _end_to_end(setup: Setup) -> Mapping[str, Measure]:
+    systems: list[System] = [ZapHubService(setup.stand)]
+    if setup.node is not None:
+        systems.append(SeedNode(setup.stand, setup.node))
+    return {one.name: system_measures.end_to_end(setup.stand, one, messages=setup.jobs(3_000)) for one in systems}
+
+
+def _send(setup: Setup) -> Mapping[str, Measure]:
+    systems: list[System] = [ZapHubService(setup.stand), BareFastApi(setup.stand)]
+    if setup.node is not None:
+        systems.append(SeedNode(setup.stand, setup.node))
+    return {one.name: system_measures.send_202(setup.stand, one, requests=setup.jobs(3_000)) for one in systems}
+
+
 def _bullmq(setup: Setup) -> list[Contender]:
     return [] if setup.node is None else [BullMQ(setup.stand, setup.node)]
 
@@ -102,6 +121,8 @@ def _all(setup: Setup) -> list[Contender]:
     contenders: list[Contender] = [ZapHub(setup.stand), Floor(setup.stand), *_bullmq(setup)]
     if setup.node is not None:
         contenders.append(BullMQ(setup.stand, setup.node, name="bullmq-pg", on_postgres=True))
+    if setup.procrastinate is not None:
+        contenders.append(Procrastinate(setup.stand, setup.procrastinate))
     return contenders
 
 
@@ -119,4 +140,6 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "latency": Scenario("idle latency", ("idle_latency_p50", "idle_latency_p99"), _latency),
     "fairness": Scenario("fairness", ("fairness",), _fairness),
     "crash": Scenario("crash recovery", ("crash_recovery", "crash_lost", "crash_ended_twice"), _crash, most_rounds=1),
+    "end_to_end": Scenario("accepted to sent", ("end_to_end", "end_to_end_batch"), _end_to_end),
+    "send_202": Scenario("requests answered 202", ("send_202",), _send),
 }

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -58,9 +58,9 @@ class Stand:
         self.ask("CHECKPOINT")
         return self.postgres.url(name)
 
-    def ask(self, statement: str, *, url: str | None = None) -> list[object]:
+    def ask(self, statement: str, *parameters: object, url: str | None = None) -> list[object]:
         """The first column of what the statement gives."""
-        return asyncio.run(_ask(url or self.postgres.url(), statement))
+        return asyncio.run(_ask(url or self.postgres.url(), statement, parameters))
 
     def flush_valkey(self) -> None:
         """Leave nothing in Valkey."""
@@ -128,6 +128,6 @@ def _remove_what_a_killed_run_left() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _ask(url: str, statement: str) -> list[object]:
+async def _ask(url: str, statement: str, parameters: Sequence[object]) -> list[object]:
     async with connect(url) as connection:
-        return [row[0] for row in await connection.fetch(statement)]
+        return [row[0] for row in await connection.fetch(statement, *parameters)]

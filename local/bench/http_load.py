@@ -1,0 +1,80 @@
+"""Clients that POST and wait for the answer, as cheap as can be: `python -m local.bench.http_load SPEC`.
+
+They share two cores with what they measure, so they speak just enough HTTP: kept connections, a ready body, and of the
+answer the status and the length. Prints `began` (nanoseconds of the wall clock), `seconds` and `statuses` as JSON.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import uvloop
+
+_TEXT: Final = "Pedido 4711 confirmado, obrigado pela compra! " * 4
+_CHATS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """`messages` in requests of `batch` each, spread over `sessions` and five chats of each, by `clients` at a time."""
+
+    port: int
+    sessions: list[str]
+    messages: int
+    headers: dict[str, str]
+    clients: int = 50
+    batch: int = 1
+
+    def to_json(self) -> str:
+        """The argument of this program."""
+        return json.dumps(asdict(self))
+
+
+async def main() -> None:
+    """Send everything."""
+    load = Load(**json.loads(sys.argv[1]))
+    requests = _requests(load)
+    statuses: Counter[int] = Counter()
+    began_ns, began = time.time_ns(), time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(load.clients):
+            group.create_task(_client(load.port, requests, statuses))
+    seconds = time.perf_counter() - began
+    sys.stdout.write(json.dumps({"began": began_ns, "seconds": seconds, "statuses": statuses}) + "\n")
+
+
+def _requests(load: Load) -> Iterator[bytes]:
+    headers = "".join(f"{name}: {value}\r\n" for name, value in load.headers.items())
+    for number in range(0, load.messages, load.batch):
+        session = load.sessions[number // load.batch % len(load.sessions)]
+        count = min(load.batch, load.messages - number)
+        messages = [_message(number // load.batch // len(load.sessions) + one) for one in range(count)]
+        path, body = ("send", messages[0]) if load.batch == 1 else ("send/batch", {"messages": messages})
+        content = json.dumps(body).encode()
+        yield (
+            f"POST /connections/{session}/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}"
+            f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        ).encode() + content
+
+
+def _message(number: int) -> dict[str, Any]:
+    return {"to": f"55119999{number % _CHATS:05d}", "type": "text", "payload": {"text": _TEXT}}
+
+
+async def _client(port: int, requests: Iterator[bytes], statuses: Counter[int]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for request in requests:
+        writer.write(request)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        statuses[int(head.split(b" ", 2)[1])] += 1
+        await reader.readexactly(int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0]))
+    writer.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
