@@ -27,6 +27,7 @@ PHONE = "5511955550002"
 SHOPS = [f"55119888800{number:02d}" for number in range(3)]
 OUTAGE_S = 120.0
 EVERY_S = 4.0
+FIRST = 20  # so many each client sends without a pause: the outage begins while they are on their way
 
 
 @dataclass
@@ -53,7 +54,7 @@ class Traffic:
         while True:
             await self._send_until_accepted(chat, text=str(self.sent[chat]))
             self.sent[chat] += 1
-            if await self._is_last():
+            if self.sent[chat] >= FIRST and await self._is_last():
                 return
 
     async def _send_until_accepted(self, chat: str, *, text: str) -> None:
@@ -84,6 +85,11 @@ async def test_two_minutes_without_postgres_lose_and_double_nothing(stack: Stack
         tasks.create_task(traffic.contacts_write())
         for chat in SHOPS:
             tasks.create_task(traffic.a_client_sends(chat))
+
+        async def under_way() -> bool:
+            return len(await stack.wire(PHONE)) >= FIRST
+
+        await until(under_way, within_s=30, what=f"{FIRST} messages on the wire")
         with stopped(before["postgres"]):
             await asyncio.sleep(OUTAGE_S)  # the outage itself, not a wait for something
         traffic.is_over.set()
