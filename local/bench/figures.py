@@ -43,6 +43,7 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
         "crash_ended_twice": Metric("jobs", "ended twice after the kill", is_less_better=True),
         "end_to_end": Metric("messages/s", "accepted to sent, through API, worker and host stub"),
         "end_to_end_batch": Metric("messages/s", "accepted in batches of 30 to sent"),
+        "cpu_end_to_end": Metric("CPU s per 1,000 messages", "CPU of API, worker and servers", is_less_better=True),
         "send_202": Metric("requests/s", "POST …/send answered 202, 50 clients"),
     }
 )

@@ -140,6 +140,6 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "latency": Scenario("idle latency", ("idle_latency_p50", "idle_latency_p99"), _latency),
     "fairness": Scenario("fairness", ("fairness",), _fairness),
     "crash": Scenario("crash recovery", ("crash_recovery", "crash_lost", "crash_ended_twice"), _crash, most_rounds=1),
-    "end_to_end": Scenario("accepted to sent", ("end_to_end", "end_to_end_batch"), _end_to_end),
+    "end_to_end": Scenario("accepted to sent", ("end_to_end", "cpu_end_to_end", "end_to_end_batch"), _end_to_end),
     "send_202": Scenario("requests answered 202", ("send_202",), _send),
 }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
+from local.bench.cpu import used_s
 from local.bench.http_load import Load
 from local.bench.program import ProgramFailed, finished
 from local.bench.stand import Stand
@@ -36,12 +37,16 @@ def end_to_end(stand: Stand, system: System, *, messages: int) -> Measure:
             _until_open(door)
             _post(stand, door, messages=_WARM_UP)
             _last_sent(stand, door, _WARM_UP)
+            pids = [program.pid for program in door.programs]
+            cpu_s = used_s(pids) + stand.cpu_s()
             single = _timed(stand, door, messages=messages, before=_WARM_UP)
+            cpu_s = used_s(pids) + stand.cpu_s() - cpu_s
+            found = {"end_to_end": single, "cpu_end_to_end": cpu_s * 1000 / messages}
             if not system.takes_batches:
-                return {"end_to_end": single, "end_to_end_batch": single}
+                return found | {"end_to_end_batch": single}
             many = messages * _BATCHED
             batched = _timed(stand, door, messages=many, before=_WARM_UP + messages, batch=_BATCH)
-            return {"end_to_end": single, "end_to_end_batch": batched}
+            return found | {"end_to_end_batch": batched}
 
     return run
 

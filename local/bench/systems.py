@@ -32,7 +32,10 @@ RETURNING id::text
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Where to POST, for which sessions, and the database whose `messages` become `sent`."""
+    """Where to POST, for which sessions, and the database whose `messages` become `sent`.
+
+    `programs` are the service's own: what stands for WhatsApp is not among them.
+    """
 
     port: int
     sessions: Sequence[str]
@@ -79,9 +82,12 @@ class ZapHubService:
         }
         commands = {"api": part.api_command(host="127.0.0.1", port=port)}
         if with_worker:
-            commands["host"] = [sys.executable, "-m", "local.bench.host_stub", str(host_port)]
             commands["worker"] = [*part.worker_command(), "--log-level", "WARNING"]
-        with _all_running(self.stand, commands, environment) as programs:
+        host = {"host": [sys.executable, "-m", "local.bench.host_stub", str(host_port)]}
+        with (
+            _all_running(self.stand, host, environment),
+            _all_running(self.stand, commands, environment) as programs,
+        ):
             yield Door(port, sessions, url, {"Authorization": f"Bearer {key}"}, programs)
 
 

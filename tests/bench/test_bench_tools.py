@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from local.bench import plot, report
+from local.bench.cpu import used_s
 from local.bench.figures import METRICS, OURS, TARGETS, Figures, LatencyTarget, Target
 from local.bench.main import main
 from local.bench.program import ProgramFailed
@@ -196,6 +198,15 @@ def test_half_a_line_waits_for_its_other_half(tmp_path: Path) -> None:
     assert log.done() == 1
     assert log.runs[0].ended == 20
     assert log.cpu_s() == 0.25
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+def test_cpu_time_counts_a_process_and_its_children_and_nobody_else() -> None:
+    alone = used_s([os.getpid()])
+    subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
+
+    assert used_s([os.getpid()]) > alone
+    assert used_s([]) == 0
 
 
 @pytest.mark.parametrize("arguments", [["flight"], ["--rounds", "0"]])
