@@ -9,9 +9,22 @@ from fastapi import FastAPI
 
 from api import docs_page, problems
 from api.edge import CorsBySetting, Edge
+from api.http_timing import HttpTiming
 from api.json_body import JsonRoute
 from api.resources import opened
-from api.routes import api_keys, bulk_messages, connections, health, jobs, lifecycle, messages, pairing, queues, sends
+from api.routes import (
+    api_keys,
+    bulk_messages,
+    connections,
+    health,
+    jobs,
+    lifecycle,
+    messages,
+    metrics,
+    pairing,
+    queues,
+    sends,
+)
 from shared import log, presence
 from shared.settings import Settings, load
 
@@ -20,7 +33,8 @@ _DESCRIPTION: Final = (
     "Errors are `application/problem+json` with a stable `code`."
 )
 _ROUTES: Final = (
-    *(health, docs_page, connections, lifecycle, pairing, sends, messages, bulk_messages, queues, jobs, api_keys),
+    *(health, metrics, docs_page, connections, lifecycle, pairing, sends, messages, bulk_messages, queues, jobs),
+    api_keys,
 )
 _log = structlog.get_logger()
 
@@ -51,6 +65,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.cors_origins = []
+    app.state.http_timing = HttpTiming()
+    app.state.scrape = metrics.Scrape()
     app.router.route_class = JsonRoute
     app.router.redirect_slashes = False
     for module in _ROUTES:

@@ -61,6 +61,8 @@ class Edge:
             exchange.status = _CLIENT_LEFT
         except Exception as error:  # noqa: BLE001 - the root of a request
             await _answer_error(error, scope, exchange)
+        duration_s = time.perf_counter() - started
+        scope["app"].state.http_timing.observe(route_of(scope), scope["method"], exchange.status, duration_s)
         if scope["path"] not in _QUIET_PATHS:
             _log.info(
                 "http_request_ended",
@@ -68,7 +70,7 @@ class Edge:
                 method=scope["method"],
                 route=route_of(scope),
                 status=exchange.status,
-                duration_ms=round((time.perf_counter() - started) * 1000, 1),
+                duration_ms=round(duration_s * 1000, 1),
             )
 
 

@@ -16,6 +16,7 @@ from shared.db.pool import AWAY
 from shared.domain.errors import Unavailable
 from shared.domain.jobs import QueueName
 from shared.log import configure
+from shared.queues import watch
 from shared.queues.admin import apply_policies
 from shared.queues.drain import Drain
 from shared.queues.heartbeat import Heartbeat
@@ -81,7 +82,11 @@ async def _work(
     try:
         async with asyncio.TaskGroup() as group:
             draining = group.create_task(drain.run(timekeeper=sweeper, grace_s=settings.shutdown_grace_s))
-            watching = [group.create_task(sweeper.run()), group.create_task(_listen(queues, drain))]
+            watching = [
+                group.create_task(sweeper.run()),
+                group.create_task(_listen(queues, drain)),
+                group.create_task(watch.run(queues)),
+            ]
             presence.announce(settings.run_dir, settings.part or "worker")
             log.info("worker_started", worker=name, queues=[queue.value for queue in works])
             await stop.wait()
