@@ -8,6 +8,7 @@ import secrets
 from typing import Any
 
 from local.fake_whatsapp import mailbox
+from local.fake_whatsapp.deliveries import DELIVERED
 from local.fake_whatsapp.devices import Device
 from local.fake_whatsapp.exchange import Exchange
 from local.fake_whatsapp.mailbox import Letter
@@ -15,7 +16,6 @@ from local.fake_whatsapp.phones import ONE_TIME_KEY_IDS
 from local.fake_whatsapp.protocol.node import Node
 from local.fake_whatsapp.protocol.protos import Message
 
-DELIVERED = "delivered"
 RETRY = "retry"
 # What the stanza says outside the encryption about an edit and a revoke.
 EDIT_ATTRIBUTES = {14: "1", 0: "7"}

@@ -63,10 +63,7 @@ class Mailbox:
 
     def holds(self, phone: str, wire_id: str) -> bool:
         """Whether a message of that id waits for this phone or was lately delivered to it."""
-        waiting = self._waiting.get(phone, {}).values()
-        return (phone, wire_id) in self._remembered or any(
-            letter.kind == MESSAGE and letter.wire_id == wire_id for letter in waiting
-        )
+        return (phone, wire_id) in self._remembered or bool(self._messages(phone, wire_id))
 
     def waiting(self, phone: str) -> list[Letter]:
         """What the device has not acknowledged, oldest first."""
@@ -85,35 +82,31 @@ class Mailbox:
         )
         return letter
 
-    def acknowledge(self, phone: str, *, kind: str, wire_id: str, receipt_type: str | None = None) -> None:
-        """Let go of a letter that the device has; one that it does not hold is no error."""
-        letters = self._waiting.get(phone, {})
-        for letter in list(letters.values()):
-            if letter.kind != kind or letter.wire_id != wire_id:
-                continue
-            if receipt_type is not None and letter.body != receipt_type.encode():
-                continue
-            del letters[letter.seq]
-            self._store.write("DELETE FROM letter WHERE seq = ?", letter.seq)
-            if kind == MESSAGE:
-                self._remember(letter)
+    def let_go(self, phone: str, seq: int) -> None:
+        """Forget one letter that the device has, or asks for anew; one that does not wait any more is no error."""
+        letter = self._waiting.get(phone, {}).pop(seq, None)
+        if letter is None:
+            return
+        self._store.write("DELETE FROM letter WHERE seq = ?", seq)
+        if letter.kind == MESSAGE:
+            self._remember(letter)
+
+    def let_go_of_message(self, phone: str, wire_id: str) -> None:
+        """Forget every copy of one message."""
+        for letter in self._messages(phone, wire_id):
+            self.let_go(phone, letter.seq)
 
     def again(self, phone: str, wire_id: str) -> Letter | None:
         """A fresh, unsealed copy of a message that the device could not decrypt, in the old one's place."""
+        self.let_go_of_message(phone, wire_id)
         found = self._remembered.get((phone, wire_id))
-        for letter in self._waiting.get(phone, {}).values():
-            if letter.kind == MESSAGE and letter.wire_id == wire_id:
-                found = letter
         if found is None:
             return None
-        self.acknowledge(phone, kind=MESSAGE, wire_id=wire_id)
-        return self.post(
-            phone,
-            contact=found.contact,
-            kind=MESSAGE,
-            wire_id=wire_id,
-            body=found.body,
-        )
+        return self.post(phone, contact=found.contact, kind=MESSAGE, wire_id=wire_id, body=found.body)
+
+    def _messages(self, phone: str, wire_id: str) -> list[Letter]:
+        letters = self._waiting.get(phone, {}).values()
+        return [letter for letter in letters if letter.kind == MESSAGE and letter.wire_id == wire_id]
 
     def _remember(self, letter: Letter) -> None:
         self._remembered[letter.phone, letter.wire_id] = letter

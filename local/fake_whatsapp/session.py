@@ -7,10 +7,10 @@ import time
 
 import structlog
 
-from local.fake_whatsapp import incoming, mailbox, outgoing, queries
+from local.fake_whatsapp import incoming, outgoing, queries
+from local.fake_whatsapp.deliveries import Deliveries
 from local.fake_whatsapp.devices import Device
 from local.fake_whatsapp.exchange import Exchange
-from local.fake_whatsapp.mailbox import Letter
 from local.fake_whatsapp.outgoing import Verdict
 from local.fake_whatsapp.protocol.channel import Channel, ChannelClosed
 from local.fake_whatsapp.protocol.node import SERVER, Jid, Node
@@ -32,6 +32,7 @@ class Session:
         self._exchange = exchange
         self._channel = channel
         self._device = device
+        self._deliveries = Deliveries(exchange.mailbox, device.phone)
         self._mail = asyncio.Event()
         self._is_active = asyncio.Event()
         self._is_dismissed = asyncio.Event()
@@ -106,7 +107,7 @@ class Session:
             case "receipt":
                 self._hear_receipt(node)
             case "ack":
-                self._hear_ack(node)
+                self._deliveries.hear_ack(node)
 
     def _accept(self, message: Node) -> Verdict:
         try:
@@ -149,32 +150,21 @@ class Session:
             return
         more = receipt.child("list")
         for wire_id in (first, *(item.attrs["id"] for item in (more.children if more else ()))):
-            self._exchange.mailbox.acknowledge(self._device.phone, kind=mailbox.MESSAGE, wire_id=wire_id)
-
-    def _hear_ack(self, ack: Node) -> None:
-        kind, wire_id = ack.attrs.get("class"), ack.attrs["id"]
-        if kind == "receipt":
-            receipt_type = ack.attrs.get("type", "delivered")
-            self._exchange.mailbox.acknowledge(
-                self._device.phone, kind=mailbox.RECEIPT, wire_id=wire_id, receipt_type=receipt_type
-            )
-        elif kind == "message":
-            self._exchange.mailbox.acknowledge(self._device.phone, kind=mailbox.MESSAGE, wire_id=wire_id)
+            self._exchange.mailbox.let_go_of_message(self._device.phone, wire_id)
 
     async def _deliver_mail(self) -> None:
         """Send what waits, in order, as it falls due: from the start of the connection, and as it comes."""
         await self._is_active.wait()
-        sent: set[int] = set()
         is_first_round = True
         while True:
             self._mail.clear()
-            due, next_due_s = self._due_letters(sent)
+            due, next_due_s = self._deliveries.due()
             nodes = [incoming.stanza(self._exchange, self._device, letter) for letter in due]
             # The ratchet must be on disk before the client sees what it sealed.
             await self._exchange.store.durable()
-            for node in nodes:
+            for letter, node in zip(due, nodes, strict=True):
+                self._deliveries.sending(letter)
                 await self._channel.send(node)
-            sent.update(letter.seq for letter in due)
             if is_first_round:
                 is_first_round = False
                 await self._channel.send(_offline_done(len(due)))
@@ -184,13 +174,6 @@ class Session:
                     await self._mail.wait()
             except TimeoutError:
                 continue
-
-    def _due_letters(self, sent: set[int]) -> tuple[list[Letter], float | None]:
-        """What may go now, and the seconds until the next letter may; None when none waits."""
-        now_ms = mailbox.now_ms()
-        waiting = [letter for letter in self._exchange.mailbox.waiting(self._device.phone) if letter.seq not in sent]
-        later = [letter.due_at_ms - now_ms for letter in waiting if letter.due_at_ms > now_ms]
-        return [letter for letter in waiting if letter.due_at_ms <= now_ms], min(later) / 1000 if later else None
 
     async def _ask_for_keys(self, *, has_sealed: bool) -> None:
         left = self._exchange.devices.one_time_keys_left(self._device.phone)

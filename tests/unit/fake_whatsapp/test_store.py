@@ -11,7 +11,7 @@ import pytest
 from local.fake_whatsapp import mailbox
 from local.fake_whatsapp.contacts import Contact, Contacts
 from local.fake_whatsapp.devices import Device, Devices
-from local.fake_whatsapp.mailbox import Mailbox
+from local.fake_whatsapp.mailbox import Letter, Mailbox
 from local.fake_whatsapp.signal.conversation import Sealed
 from local.fake_whatsapp.store import Store, fact, keep_fact
 from local.fake_whatsapp.wire_log import Content, Stanza, WireLog
@@ -30,8 +30,8 @@ async def opened(folder: Path) -> AsyncIterator[Store]:
             store.stop()
 
 
-def message(box: Mailbox, wire_id: str) -> None:
-    box.post(PHONE, contact=CONTACT, kind=mailbox.MESSAGE, wire_id=wire_id, body=wire_id.encode())
+def message(box: Mailbox, wire_id: str) -> Letter:
+    return box.post(PHONE, contact=CONTACT, kind=mailbox.MESSAGE, wire_id=wire_id, body=wire_id.encode())
 
 
 async def test_a_durable_write_is_seen_by_another_reader(tmp_path: Path) -> None:
@@ -104,10 +104,9 @@ async def test_linking_again_gives_another_number_and_forgets_the_old_keys(tmp_p
 async def test_letters_wait_in_order_until_they_are_acknowledged_over_a_restart(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         box = Mailbox(store)
-        for wire_id in ("A", "B", "C"):
-            message(box, wire_id)
-        box.seal(box.waiting(PHONE)[2], device=1, sealed=Sealed("msg", b"cipher"))
-        box.acknowledge(PHONE, kind=mailbox.MESSAGE, wire_id="B")
+        _, second, third = [message(box, wire_id) for wire_id in ("A", "B", "C")]
+        box.seal(third, device=1, sealed=Sealed("msg", b"cipher"))
+        box.let_go(PHONE, second.seq)
 
     async with opened(tmp_path) as store:
         waiting = Mailbox(store).waiting(PHONE)
@@ -119,8 +118,7 @@ async def test_letters_wait_in_order_until_they_are_acknowledged_over_a_restart(
 async def test_a_message_that_could_not_be_read_waits_once_more_even_after_its_acknowledgement(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         box = Mailbox(store)
-        message(box, "A")
-        box.acknowledge(PHONE, kind=mailbox.MESSAGE, wire_id="A")
+        box.let_go(PHONE, message(box, "A").seq)
 
         again = box.again(PHONE, "A")
 
@@ -128,17 +126,6 @@ async def test_a_message_that_could_not_be_read_waits_once_more_even_after_its_a
         assert (again.wire_id, again.body, again.sealed) == ("A", b"A", None)
         assert box.waiting(PHONE) == [again]
         assert box.again(PHONE, "never seen") is None
-
-
-async def test_acknowledging_one_receipt_leaves_the_other_of_that_message(tmp_path: Path) -> None:
-    async with opened(tmp_path) as store:
-        box = Mailbox(store)
-        for kind in (b"delivered", b"read"):
-            box.post(PHONE, contact=CONTACT, kind=mailbox.RECEIPT, wire_id="A", body=kind)
-
-        box.acknowledge(PHONE, kind=mailbox.RECEIPT, wire_id="A", receipt_type="delivered")
-
-        assert [letter.body for letter in box.waiting(PHONE)] == [b"read"]
 
 
 async def test_the_wire_marks_a_message_that_comes_again_and_repeats_what_it_said(tmp_path: Path) -> None:

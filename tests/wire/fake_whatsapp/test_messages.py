@@ -1,6 +1,8 @@
 """Pairing, and messages in both directions."""
 
 import base64
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -35,6 +37,23 @@ async def test_fifty_messages_both_ways_all_arrive_once(wire: Wire, contact: str
     # Not in order: when a send meets an arriving message the library may fail to read it, and asks for it again.
     assert sorted(heard) == sorted(f"in {turn}" for turn in range(50))
     assert sent == [f"out {turn}" for turn in range(50)]
+
+
+async def test_messages_that_the_library_cannot_read_arrive_all_the_same(wire: Wire, contact: str) -> None:
+    writers = [f"{contact}{number}" for number in range(10)]
+    for writer in writers:
+        await wire.inbound(writer, "hello")
+        await wire.neonize.do("send", name="shop", to=writer, text="hello yourself")
+    with closing(sqlite3.connect(wire.folder / "shop.db", isolation_level=None)) as store:
+        store.execute("DELETE FROM whatsmeow_sessions")
+
+    # The library asks for each of them again and acknowledges what it could not read, in either order.
+    wire_ids = {await wire.inbound(writer, "lost at first") for writer in writers}
+    for wire_id in wire_ids:
+        await wire.neonize.until("message", where=lambda said, wire_id=wire_id: said["id"] == wire_id)
+
+    heard = [said["id"] for said in wire.neonize.events if said["event"] == "message" and said["id"] in wire_ids]
+    assert sorted(heard) == sorted(wire_ids)
 
 
 async def test_a_contact_sends_the_receipts_that_it_was_told_to(wire: Wire, contact: str) -> None:
