@@ -21,7 +21,9 @@ async def queue_metrics(
     `waiting` holds blocked jobs, and `parked` those of them whose group is paused or limited; `total` is what lives;
     `oldest_waiting_seconds` is None when nothing waits; `concurrency` is that of `workers` workers, and `utilization`
     the share of it that is active (above 1 when there are more workers); `processing_rate` is jobs ended per second
-    and `failure_rate` the share of those that failed, over the last minute; `dlq` is how many dead letters there are.
+    and `failure_rate` the share of those that failed, over the last minute, in whole seconds and also when they were
+    deleted or retried since; `dlq` is how many dead letters there are. The ledger keeps these numbers, so that asking
+    costs a few milliseconds however many jobs there are.
     """
     rows = await conn.fetch(_sql.metrics, float(RATE_WINDOW_S))
     metrics = []

@@ -34,9 +34,10 @@ SELECT j.pk
 SELECT ledger_heartbeat_v1($1, $2, $3);
 
 -- name: sweep
--- $1 at most so many jobs of each kind and queue. Always one row.
-SELECT ended, ready, next_due_s, swept
-  FROM ledger_sweep_v1($1);
+-- $1 at most so many jobs of each kind and queue. Always one row. The queues' numbers are folded on the way.
+SELECT s.ended, s.ready, s.next_due_s, s.swept
+  FROM ledger_sweep_v1($1) s
+ CROSS JOIN ledger_fold_counts_v1() f;
 
 -- name: outlook
 -- $1 queue ids.
@@ -154,32 +155,43 @@ SELECT j.pk
  LIMIT $3;
 
 -- name: metrics
--- $1 seconds to look back for the rates. One row per queue, the most urgent first.
+-- $1 seconds to look back for the rates. One row per queue, the most urgent first. No job is counted: migrations/0007_job_counts.sql.
+WITH counts AS MATERIALIZED (
+       SELECT c.queue, c.state, sum(c.jobs)::bigint AS jobs
+         FROM (SELECT f.queue, f.state, f.jobs FROM job_counts f
+               UNION ALL
+               SELECT n.queue, n.state, n.jobs FROM job_count_changes n) c
+        GROUP BY c.queue, c.state),
+     endings AS MATERIALIZED (
+       SELECT e.queue, e.state, sum(e.jobs)::bigint AS jobs
+         FROM (SELECT f.queue, f.state, f.jobs, f.second FROM job_endings f
+               UNION ALL
+               SELECT n.queue, n.state, n.jobs, date_trunc('second', n.at)
+                 FROM job_count_changes n
+                WHERE n.state IN ('completed', 'failed') AND n.jobs > 0) e
+        WHERE e.second > now() - $1::float8 * interval '1 second'
+        GROUP BY e.queue, e.state)
 SELECT q.id AS queue, q.paused,
-       live.waiting, live.active, live.delayed, live.oldest_waiting_seconds,
-       ended.completed, ended.failed, ended.recently_completed, ended.recently_failed,
-       CASE WHEN live.waiting = 0 THEN 0 ELSE parked.jobs END AS parked
+       live.waiting, live.active, live.delayed, live.completed, live.failed,
+       recent.completed AS recently_completed, recent.failed AS recently_failed,
+       extract(epoch FROM now() - (
+         SELECT j.run_at FROM jobs j WHERE j.queue = q.id AND j.state IN ('waiting', 'blocked') ORDER BY j.run_at LIMIT 1)
+       )::float8 AS oldest_waiting_seconds,
+       (SELECT coalesce(sum(g.pending + g.blocked), 0)::bigint
+          FROM job_groups g
+         WHERE g.queue = q.id
+           AND (g.reasons <> '{}' OR g.pending > 0
+                AND ledger_tokens_v1(g.tat, coalesce(g.rate_per_minute, q.rate_per_minute), coalesce(g.burst, q.burst)) <= 0)) AS parked
   FROM queues q
  CROSS JOIN LATERAL (
-   SELECT coalesce(sum(x.jobs) FILTER (WHERE x.state IN ('waiting', 'blocked')), 0)::bigint AS waiting,
-          coalesce(sum(x.jobs) FILTER (WHERE x.state = 'active'), 0)::bigint AS active,
-          coalesce(sum(x.jobs) FILTER (WHERE x.state = 'delayed'), 0)::bigint AS delayed,
-          extract(epoch FROM now() - min(x.oldest) FILTER (WHERE x.state IN ('waiting', 'blocked')))::float8 AS oldest_waiting_seconds
-     FROM (SELECT j.state, count(*) AS jobs, min(j.run_at) AS oldest
-             FROM jobs j
-            WHERE j.queue = q.id AND j.state IN ('waiting', 'blocked', 'delayed', 'active')
-            GROUP BY j.state) x) live
+   SELECT coalesce(sum(c.jobs) FILTER (WHERE c.state IN ('waiting', 'blocked')), 0)::bigint AS waiting,
+          coalesce(sum(c.jobs) FILTER (WHERE c.state = 'active'), 0)::bigint AS active,
+          coalesce(sum(c.jobs) FILTER (WHERE c.state = 'delayed'), 0)::bigint AS delayed,
+          coalesce(sum(c.jobs) FILTER (WHERE c.state = 'completed'), 0)::bigint AS completed,
+          coalesce(sum(c.jobs) FILTER (WHERE c.state = 'failed'), 0)::bigint AS failed
+     FROM counts c WHERE c.queue = q.id) live
  CROSS JOIN LATERAL (
-   SELECT count(*) FILTER (WHERE j.state = 'completed') AS completed,
-          count(*) FILTER (WHERE j.state = 'failed') AS failed,
-          count(*) FILTER (WHERE j.state = 'completed' AND j.finished_at > now() - $1::float8 * interval '1 second') AS recently_completed,
-          count(*) FILTER (WHERE j.state = 'failed' AND j.finished_at > now() - $1::float8 * interval '1 second') AS recently_failed
-     FROM jobs j
-    WHERE j.queue = q.id AND j.state IN ('completed', 'failed')) ended
- CROSS JOIN LATERAL (
-   SELECT coalesce(sum((SELECT count(*) FROM jobs j WHERE j.queue = g.queue AND j.grp = g.grp AND j.state IN ('waiting', 'blocked'))), 0)::bigint AS jobs
-     FROM job_groups g
-    WHERE g.queue = q.id
-      AND (g.reasons <> '{}'
-           OR g.pending > 0 AND ledger_tokens_v1(g.tat, coalesce(g.rate_per_minute, q.rate_per_minute), coalesce(g.burst, q.burst)) <= 0)) parked
+   SELECT coalesce(sum(e.jobs) FILTER (WHERE e.state = 'completed'), 0)::bigint AS completed,
+          coalesce(sum(e.jobs) FILTER (WHERE e.state = 'failed'), 0)::bigint AS failed
+     FROM endings e WHERE e.queue = q.id) recent
  ORDER BY q.priority DESC, q.id;

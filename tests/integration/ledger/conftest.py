@@ -14,12 +14,21 @@ from shared.queues.ledger import Finish, Finished, FinishKind
 
 # The state of the ledger that no sequence of calls may leave: zero rows are right.
 BROKEN_COUNTERS = """
-SELECT g.queue, g.grp, g.pending, g.busy, c.waiting, c.active
+SELECT g.queue, g.grp, g.pending, g.busy, g.blocked, c.*
   FROM job_groups g
  CROSS JOIN LATERAL (
-   SELECT count(*) FILTER (WHERE j.state = 'waiting') AS waiting, count(*) FILTER (WHERE j.state = 'active') AS active
+   SELECT count(*) FILTER (WHERE j.state = 'waiting') AS waiting, count(*) FILTER (WHERE j.state = 'active') AS active,
+          count(*) FILTER (WHERE j.state = 'blocked') AS behind
      FROM jobs j WHERE j.queue = g.queue AND j.grp = g.grp) c
- WHERE g.pending <> c.waiting OR g.busy <> c.active
+ WHERE g.pending <> c.waiting OR g.busy <> c.active OR g.blocked <> c.behind
+"""
+# What the queues' numbers are made of, beside the rows themselves: zero rows are right.
+WRONG_COUNTS = """
+SELECT c.queue, c.state, sum(c.jobs) AS too_many
+  FROM (SELECT queue, state, jobs FROM job_counts UNION ALL SELECT queue, state, jobs FROM job_count_changes
+        UNION ALL SELECT queue, state, -1 FROM jobs) c
+ GROUP BY c.queue, c.state
+HAVING sum(c.jobs) <> 0
 """
 # A blocked job needs a live one before it, or nothing will ever free it.
 STUCK = """
@@ -88,6 +97,7 @@ class Desk:
     async def check(self) -> None:
         assert await self.conn.fetch(BROKEN_COUNTERS) == []
         assert await self.conn.fetch(STUCK) == []
+        assert await self.conn.fetch(WRONG_COUNTS) == []
 
 
 @pytest.fixture

@@ -25,8 +25,9 @@ SELECT 'fill-' || i, CASE WHEN i % 4 < 2 THEN 'live' END, 3, 'fill',
   FROM generate_series(0, 99999) i
 """
 FILL_GROUPS = """
-INSERT INTO job_groups (queue, grp, pending)
-SELECT queue, grp, count(*) FILTER (WHERE state = 'waiting') FROM jobs WHERE grp LIKE 'g%' GROUP BY queue, grp
+INSERT INTO job_groups (queue, grp, pending, blocked)
+SELECT queue, grp, count(*) FILTER (WHERE state = 'waiting'), count(*) FILTER (WHERE state = 'blocked')
+  FROM jobs WHERE grp LIKE 'g%' GROUP BY queue, grp
 """
 READS = """
 SELECT coalesce(sum(seq_scan), 0) AS whole_scans, coalesce(sum(seq_tup_read + idx_tup_fetch), 0) AS rows

@@ -27,7 +27,7 @@ SELECT pk, job_key, queue, state, grp, ord, attempt, stalled, fence, position, r
   FROM jobs ORDER BY pk
 """
 GROUPS = """
-SELECT g.queue, g.grp, g.pending, g.busy, g.reasons, g.turn,
+SELECT g.queue, g.grp, g.pending, g.busy, g.blocked, g.reasons, g.turn,
        ledger_tokens_v1(g.tat, coalesce(g.rate_per_minute, q.rate_per_minute), coalesce(g.burst, q.burst)) AS tokens
   FROM job_groups g JOIN queues q ON q.id = g.queue
 """
@@ -47,6 +47,8 @@ class Books:
         await self.conn.execute("SET search_path = clock, pg_catalog, public")
         await self.conn.execute("DELETE FROM jobs")
         await self.conn.execute("DELETE FROM job_groups")
+        await self.conn.execute("DELETE FROM job_endings")
+        await self.conn.execute("UPDATE job_count_changes SET at = 'epoch'")
         await admin.resume_all(self.conn)
         self._last_fence = await self.conn.fetchval(
             "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ledger_fences"
@@ -180,8 +182,8 @@ class Books:
         assert groups.keys() == self.model.groups.keys()
         for key, group in groups.items():
             expected = self.model.groups[key]
-            waiting, active = (len(self.model.of_group(key, state)) for state in ("waiting", "active"))
-            assert (group["pending"], group["busy"]) == (waiting, active), f"{key}: counters"
+            counted = tuple(len(self.model.of_group(key, state)) for state in ("waiting", "active", "blocked"))
+            assert (group["pending"], group["busy"], group["blocked"]) == counted, f"{key}: counters"
             assert (set(group["reasons"]), group["tokens"]) == (expected.reasons, self.model.tokens(key))
         for found in await queue_metrics(self.conn):
             for name, value in self.model.metrics(QueueName(found["name"])).items():

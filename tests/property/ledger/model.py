@@ -254,7 +254,7 @@ class ModelLedger:
             if key[0] is queue and (group.reasons or (self.of_group(key, "waiting") and self.tokens(key) <= 0))
         ]
         since = self.now - timedelta(seconds=RATE_WINDOW_S)
-        recent = [state for q, state, at in self.endings if q is queue and at > since]
+        recent = [state for q, state, at in self.endings if q is queue and at.replace(microsecond=0) > since]
         ended, failed = len(recent), recent.count("failed")
         return {
             "waiting": len(waiting),
