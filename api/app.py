@@ -24,6 +24,7 @@ from api.routes import (
     pairing,
     queues,
     sends,
+    webhooks,
 )
 from shared import log, presence
 from shared.settings import Settings, load
@@ -34,6 +35,7 @@ _DESCRIPTION: Final = (
 )
 _ROUTES: Final = (
     *(health, metrics, docs_page, connections, lifecycle, pairing, sends, messages, bulk_messages, queues, jobs),
+    webhooks,
     api_keys,
 )
 _log = structlog.get_logger()

@@ -80,6 +80,24 @@ async def page(
     return [endpoint_of(row) for row in rows]
 
 
+async def count(connection: Connection, *, tenant_id: TenantId) -> int:
+    """How many endpoints were registered by themselves, not as a connection's `webhook_url` or for one URL."""
+    counted: int = await connection.fetchval(_SQL.count, tenant_id)
+    return counted
+
+
+async def unknown_connections(
+    connection: Connection,
+    wanted: Sequence[ConnectionId],
+    *,
+    tenant_id: TenantId,
+    allowed: Sequence[ConnectionId] | None = None,
+) -> set[ConnectionId]:
+    """Those of `wanted` that this caller does not have."""
+    rows = await connection.fetch(_SQL.unknown_connections, tenant_id, list(wanted), allowed)
+    return {ConnectionId(row["id"]) for row in rows}
+
+
 async def of_connection(connection: Connection, connection_id: ConnectionId) -> Endpoint | None:
     """Return the endpoint of a connection's own `webhook_url`, locked until the commit."""
     row = await connection.fetchrow(_SQL.of_connection, connection_id)

@@ -80,8 +80,8 @@ class Keyring:
         ).encode()
 
     def rotated(self, secret: str, *, at: datetime, grace: timedelta) -> "Keyring":
-        """With a new first secret; the one before holds for `grace` more, and no more than three are kept."""
-        old = (_Key(key.secret, key.until or at + grace) for key in self.keys)
+        """With a new first secret; those before hold for `grace` more at most, and no more than three are kept."""
+        old = (_Key(key.secret, min(key.until or at + grace, at + grace)) for key in self.keys)
         kept = [key for key in old if key.until and key.until > at][: _MAX_KEYS - 1]
         return Keyring((_Key(secret, None), *kept))
 

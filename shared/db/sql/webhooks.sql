@@ -28,6 +28,17 @@ SELECT id, tenant_id, owner_id, url, events, connection_ids, headers, enabled, d
  ORDER BY created_at DESC, id DESC
  LIMIT $5;
 
+-- name: count
+-- $1 tenant. Those that somebody subscribed by themselves.
+SELECT count(*) FROM webhook_endpoints WHERE tenant_id = $1 AND deleted_at IS NULL AND owner_id IS NULL AND events <> '{}';
+
+-- name: unknown_connections
+-- $1 tenant, $2 connection ids, $3 allowed connections or NULL for all. Those that this caller does not have.
+SELECT wanted.id
+  FROM unnest($2::uuid[]) AS wanted(id)
+ WHERE NOT EXISTS (SELECT 1 FROM connections c
+                    WHERE c.id = wanted.id AND c.tenant_id = $1 AND c.deleted_at IS NULL AND ($3::uuid[] IS NULL OR c.id = ANY($3)));
+
 -- name: of_connection
 -- $1 connection. Its own webhook_url's endpoint, locked until the commit.
 SELECT id, tenant_id, owner_id, url, events, connection_ids, headers, enabled, disabled_reason, created_at, updated_at

@@ -1,0 +1,223 @@
+"""Endpoints and deliveries as clients see them: models for the OpenAPI document, functions that build what they say."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Final
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.db.pool import Record
+from shared.domain.webhook import DeliveryStatus, Endpoint
+
+_ID: Final = "5d0b9d3f-6a5e-4b0e-9c51-0a1d6fd8d6b7"
+_DELIVERY_ID: Final = "0f5f4c1e-97f3-5b56-a0c5-2f3b1d1c8a11"
+_TIME: Final = "2026-01-31T12:00:00.000Z"
+_ERROR: Final = {"code": "WEBHOOK_REFUSED", "detail": "the receiver answered 500"}
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Webhook(Shape):
+    """An endpoint: where webhooks go. Neither its secret nor the values of its headers are shown."""
+
+    id: UUID = Field(examples=[_ID])
+    url: str = Field(examples=["https://example.com/zaphub"])
+    events: list[str] = Field(examples=[["message.*"]], description="empty: only what is sent to it by name")
+    connection_ids: list[UUID] | None = Field(description="null: every connection")
+    connection_id: UUID | None = Field(description="the connection whose `webhook_url` this is")
+    header_names: list[str] = Field(examples=[["Authorization"]])
+    enabled: bool
+    disabled_reason: str | None = Field(examples=["the receiver answered 410 Gone"])
+    created_at: datetime = Field(examples=[_TIME])
+    updated_at: datetime = Field(examples=[_TIME])
+
+
+class NewWebhook(Webhook):
+    """As it is shown once, right after it was made."""
+
+    secret: str | None = Field(
+        None,
+        description="signs its webhooks; absent when you brought it, and when this answer repeats an earlier one",
+        examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDpU2RtPDYnXs="],
+    )
+
+
+class RotatedSecret(Shape):
+    id: UUID = Field(examples=[_ID])
+    secret: str | None = Field(None, description="shown this once; absent when you brought it")
+    previous_valid_until: datetime = Field(examples=[_TIME], description="until then the secret before signs too")
+
+
+class WebhookPage(Shape):
+    data: list[Webhook]
+    next_cursor: str | None
+
+
+class DeliveryError(Shape):
+    code: str = Field(examples=["WEBHOOK_REFUSED"], description="docs/webhooks.md lists them")
+    detail: str = Field(examples=["the receiver answered 500"])
+
+
+class Delivery(Shape):
+    """One event on its way to one endpoint."""
+
+    id: UUID = Field(examples=[_DELIVERY_ID], description="the header `webhook-id`, and the body's `id`")
+    webhook_id: UUID = Field(examples=[_ID])
+    event_id: UUID = Field(description="in the event log; a test's is nowhere else")
+    connection_id: UUID | None
+    event: str = Field(examples=["message.received"])
+    sequence: int = Field(examples=[42])
+    status: DeliveryStatus = Field(
+        description="`pending`: on its way; `dead`: given up; `canceled`: its endpoint went away before it was sent"
+    )
+    attempt_count: int = Field(examples=[2])
+    last_status: int | None = Field(examples=[500], description="null: no HTTP answer")
+    last_error: DeliveryError | None = Field(examples=[_ERROR])
+    next_attempt_at: datetime | None = Field(examples=[_TIME])
+    created_at: datetime = Field(examples=[_TIME])
+    finished_at: datetime | None
+
+
+class Attempt(Shape):
+    """One POST of a delivery."""
+
+    attempt: int = Field(examples=[1])
+    at: datetime = Field(examples=[_TIME])
+    status: int | None = Field(examples=[500], description="null: no HTTP answer")
+    duration_ms: int = Field(examples=[87], description="from the name to the last byte that was read")
+    error: DeliveryError | None = Field(examples=[_ERROR])
+    response: str | None = Field(
+        examples=["internal error"],
+        description="the first 2 kB of the reply, as text; it is the receiver's own: escape it where you show it",
+    )
+
+
+class DeliveryDetail(Delivery):
+    body: str = Field(
+        description="the bytes that every attempt sends", examples=['{"id":"…","event":"message.received"}']
+    )
+    attempts: list[Attempt] = Field(description="oldest first")
+
+
+class DeliveryPage(Shape):
+    data: list[Delivery]
+    next_cursor: str | None
+
+
+class JobSummary(Shape):
+    id: str = Field(examples=[f"webhook-{_DELIVERY_ID}"])
+    queue: str = Field(examples=["webhook:delivery"])
+    state: str = Field(examples=["waiting"])
+    deduplicated: bool
+
+
+class Queued(Shape):
+    """A delivery that is on its way, and the job that takes it there."""
+
+    delivery: Delivery
+    job: JobSummary
+    deduplicated: bool = Field(description="it was on its way already, and is due now")
+
+
+class Replayed(Shape):
+    count: int = Field(examples=[120], description="deliveries that are on their way by this call")
+    complete: bool = Field(description="false: the call's time was up; call again with `next_cursor`")
+    next_cursor: UUID | None
+
+
+class ProblemDocument(BaseModel):
+    """An error (RFC 9457). `code` is stable; docs/errors.md explains each."""
+
+    type: str = Field(examples=["urn:zaphub:error:NOT_FOUND"])
+    title: str
+    status: int
+    detail: str
+    code: str = Field(examples=["NOT_FOUND"])
+    request_id: str
+    retryable: bool
+    errors: list[dict[str, str]] | None = None
+
+
+_WHY: Final[Mapping[int, str]] = {
+    HTTPStatus.UNAUTHORIZED: "`UNAUTHORIZED`: the key is missing or wrong",
+    HTTPStatus.FORBIDDEN: "`FORBIDDEN`: the key lacks the scope, or is limited to some connections",
+    HTTPStatus.NOT_FOUND: "`NOT_FOUND`: there is none, or the key may not see it",
+    HTTPStatus.CONFLICT: "`INVALID_STATE` or `IDEMPOTENCY_CONFLICT`: `detail` says what forbids it",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "`VALIDATION_ERROR` or `WEBHOOK_TARGET_FORBIDDEN`: `errors` names each value",
+    HTTPStatus.SERVICE_UNAVAILABLE: "`UNAVAILABLE`: Postgres does not answer; nothing is known to be changed",
+}
+_ALWAYS: Final = (
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+
+
+def errors(*more: int) -> dict[int | str, dict[str, Any]]:
+    """A route's errors for the OpenAPI document: those of every call, and `more`."""
+    return {
+        int(status): {
+            "description": _WHY[status],
+            "content": {"application/problem+json": {"schema": ProblemDocument.model_json_schema()}},
+        }
+        for status in sorted({*_ALWAYS, *more})
+    }
+
+
+def webhook_shown(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "id": endpoint.id,
+        "url": endpoint.url,
+        "events": endpoint.events,
+        "connection_ids": endpoint.connection_ids,
+        "connection_id": endpoint.owner_id,
+        "header_names": endpoint.header_names,
+        "enabled": endpoint.enabled,
+        "disabled_reason": endpoint.disabled_reason,
+        "created_at": endpoint.created_at,
+        "updated_at": endpoint.updated_at,
+    }
+
+
+def delivery_shown(row: Record) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "webhook_id": row["endpoint_id"],
+        "event_id": row["event_id"],
+        "connection_id": row["connection_id"],
+        "event": row["event_type"],
+        "sequence": row["sequence"],
+        "status": row["status"],
+        "attempt_count": row["attempts"],
+        "last_status": row["last_status"],
+        "last_error": _error(row["last_error"]),
+        "next_attempt_at": row["next_attempt_at"],
+        "created_at": row["created_at"],
+        "finished_at": row["finished_at"],
+    }
+
+
+def attempt_shown(row: Record) -> dict[str, Any]:
+    response: bytes | None = row["response"]
+    return {
+        "attempt": row["attempt"],
+        "at": row["at"],
+        "status": row["status"],
+        "duration_ms": row["duration_ms"],
+        "error": _error(row["error"]),
+        # Cut after 2 kB, it may end within a character, and a receiver may send anything.
+        "response": None if response is None else response.decode(errors="replace"),
+    }
+
+
+def _error(stored: str | None) -> dict[str, str] | None:
+    """`WEBHOOK_REFUSED: the receiver answered 500`, or a sentence alone when it was never tried."""
+    if stored is None:
+        return None
+    code, separator, detail = stored.partition(": ")
+    return {"code": code, "detail": detail} if separator else {"code": "CANCELED", "detail": stored}
