@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +23,11 @@ from local.bench.procrastinate_peer import install_procrastinate
 from local.bench.run import Outcome, measure, steps
 from local.bench.scenarios import SCENARIOS, Setup, chosen
 from local.bench.stand import Stand, stand
+from local.environment import CHECKOUT
 
 _QUICK: Final = 0.05
+_DOCS: Final = CHECKOUT / "docs"
+_CAPTION: Final = "How many times better than its peers ZapHub is (logarithmic)"
 _DESCRIPTION: Final = """\
 Measure ZapHub's queue beside BullMQ (on Valkey and on Postgres), Procrastinate and the bare SQL, on servers of its own
 that are durable and go away at the end. Every contender runs in turn, round by round; the table shows medians, the
@@ -64,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-peers", action="store_true", help="ZapHub and its floor only; installs nothing")
     parser.add_argument("--json", type=Path, metavar="F", help="write machine, versions, results and targets to F")
     parser.add_argument("--svg", type=Path, metavar="F", help="draw the ratios into F")
-    parser.add_argument("--markdown", type=Path, metavar="F", help="write the tables to F")
+    parser.add_argument("--docs", action="store_true", help="put table and plot into docs/performance.md and .svg")
     return parser
 
 
@@ -116,13 +120,23 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
 def _write(options: argparse.Namespace, made: Stand, outcome: Outcome) -> None:
     if options.json is not None:
         options.json.write_text(json.dumps(document(made, outcome), indent=2) + "\n", encoding="utf-8")
+    drawing = plot.svg(plot.bars(outcome.figures), caption=_CAPTION)
     if options.svg is not None:
-        drawn = plot.bars(outcome.figures)
-        options.svg.write_text(
-            plot.svg(drawn, caption="How many times better than its peers ZapHub is"), encoding="utf-8"
-        )
-    if options.markdown is not None:
-        options.markdown.write_text(report.markdown(outcome.figures), encoding="utf-8")
+        options.svg.write_text(drawing, encoding="utf-8")
+    if options.docs:
+        page = _DOCS / "performance.md"
+        tables = f"{_conditions(made)}\n\n{report.markdown(outcome.figures)}"
+        page.write_text(report.into_page(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
+        (_DOCS / "performance.svg").write_text(drawing, encoding="utf-8")
+
+
+def _conditions(made: Stand) -> str:
+    servers = made.versions()
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"Postgres {servers['postgres']}, Valkey {servers['valkey']}, Node {_node_version() or 'not there'}; "
+        f"load average of the last 15 minutes {os.getloadavg()[2]:.1f}, the bench's own included."
+    )
 
 
 def document(made: Stand, outcome: Outcome) -> dict[str, Any]:

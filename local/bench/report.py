@@ -12,6 +12,8 @@ from local.bench.figures import METRICS, OURS, TARGETS, Figure, Figures, Latency
 
 _LARGE: Final = 100
 _SMALL: Final = 1
+_BEGIN: Final = "<!-- measured: begin -->"
+_END: Final = "<!-- measured: end -->"
 
 
 def show(console: Console, figures: Figures, failures: Mapping[str, str]) -> None:
@@ -52,6 +54,13 @@ def markdown(figures: Figures) -> str:
         word = "met" if target.is_met(measured) else "**missed**"
         lines.append(f"| {target.text} | {told(target, measured)} | {word} |")
     return "\n".join(lines) + "\n"
+
+
+def into_page(page: str, tables: str) -> str:
+    """The page with the text between its two marks replaced."""
+    before, _, rest = page.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    return f"{before}{_BEGIN}\n{tables}{_END}{after}"
 
 
 def judged(figures: Figures) -> list[tuple[Target, float]]:

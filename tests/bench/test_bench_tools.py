@@ -157,6 +157,15 @@ def test_the_markdown_has_a_row_per_contender_and_target() -> None:
     assert "| drain, 100 at once: 2.5 times BullMQ | 3.00x | met |" in text
 
 
+def test_the_page_keeps_what_is_around_its_tables() -> None:
+    page = "above\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nbelow\n"
+
+    once = report.into_page(page, "new\n")
+
+    assert once == page.replace("old", "new")
+    assert report.into_page(once, "new\n") == once
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(12_345.6, "12,346"), (12.34, "12.3"), (0.1234, "0.123"), (0.0, "0"), (7.0, "7")]
 )
@@ -218,7 +227,7 @@ def test_a_wrong_command_line_ends_with_two(arguments: list[str]) -> None:
 
 
 def test_a_quick_run_measures_ours_and_writes_its_files(tmp_path: Path) -> None:
-    files = {name: tmp_path / name for name in ("json", "svg", "markdown")}
+    files = {name: tmp_path / name for name in ("json", "svg")}
     written = [part for name, file in files.items() for part in (f"--{name}", str(file))]
     command = [sys.executable, "-m", "local.cli", "bench", "drain_groups_c100", "--quick", "--no-peers"]
 
