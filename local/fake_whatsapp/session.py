@@ -11,6 +11,7 @@ from local.fake_whatsapp import incoming, outgoing, queries
 from local.fake_whatsapp.deliveries import Deliveries
 from local.fake_whatsapp.devices import Device
 from local.fake_whatsapp.exchange import Exchange
+from local.fake_whatsapp.farewell import Farewell
 from local.fake_whatsapp.outgoing import Verdict
 from local.fake_whatsapp.protocol.channel import Channel, ChannelClosed
 from local.fake_whatsapp.protocol.node import SERVER, Jid, Node
@@ -19,8 +20,6 @@ log = structlog.get_logger()
 
 # An error code of WhatsApp for a stanza that it cannot read.
 INVALID_STANZA = 479
-# whatsmeow forgets what it has not handled when its socket closes: a farewell needs time to be heard.
-FAREWELL_S = 0.5
 # A client with fewer one-time keys than this is asked for more.
 FEW_KEYS = 10
 
@@ -35,7 +34,7 @@ class Session:
         self._deliveries = Deliveries(exchange.mailbox, device.phone)
         self._mail = asyncio.Event()
         self._is_active = asyncio.Event()
-        self._is_dismissed = asyncio.Event()
+        self._farewell = Farewell(channel)
 
     async def run(self) -> None:
         """Serve the client until it leaves; one device has one session, so an older one is told that it lost."""
@@ -49,7 +48,7 @@ class Session:
             await self._channel.send(Node("success", {"t": _now(), "lid": self._device.lid}))
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._deliver_mail())
-                tasks.create_task(self._hang_up())
+                tasks.create_task(self._farewell.hang_up())
                 while True:
                     self._hear(await self._channel.receive(), tasks)
         except* ChannelClosed:
@@ -80,24 +79,19 @@ class Session:
         self._channel.abort()
 
     async def _dismiss(self, farewell: Node) -> None:
+        self._leave()
         try:
-            await self._channel.send(farewell)
+            await self._farewell.say(farewell)
         except ChannelClosed:
             log.debug("session_left_before_farewell")
-        self._is_dismissed.set()
-        self._leave()
-
-    async def _hang_up(self) -> None:
-        await self._is_dismissed.wait()
-        await asyncio.sleep(FAREWELL_S)
-        await self._channel.close()
 
     def _leave(self) -> None:
         if self._exchange.live.get(self._device.phone) is self:
             del self._exchange.live[self._device.phone]
 
     def _hear(self, node: Node, tasks: asyncio.TaskGroup) -> None:
-        if self._is_dismissed.is_set():
+        if self._farewell.is_said:
+            self._farewell.listen(node)
             return
         match node.tag:
             case "message":
