@@ -16,6 +16,8 @@ from api.routes import (
     api_keys,
     bulk_messages,
     connections,
+    deliveries,
+    events,
     health,
     jobs,
     lifecycle,
@@ -36,6 +38,8 @@ _DESCRIPTION: Final = (
 _ROUTES: Final = (
     *(health, metrics, docs_page, connections, lifecycle, pairing, sends, messages, bulk_messages, queues, jobs),
     webhooks,
+    deliveries,
+    events,
     api_keys,
 )
 _log = structlog.get_logger()

@@ -1,0 +1,166 @@
+"""One client's event stream: server-sent events over one answer that ends when either side wants it to."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from fastapi import Response
+from starlette.types import Receive, Scope, Send
+
+from api.event_feed import Feed, Window, block_of
+from api.problems import Problem
+from shared.db import events
+from shared.db.events import Wanted
+from shared.db.pool import AWAY, DatabaseError
+
+KEEP_ALIVE_S: Final = 15.0  # proxies cut what is silent for 30 or 60 s
+WRITE_TIMEOUT_S: Final = 30.0  # a client that takes nothing for so long is gone, or will resume
+_RETRY_MS: Final = 2000
+_ENOUGH_BYTES: Final = 65_536  # in one write; the server holds back the next one until most of it left
+_READ_ROWS: Final = 50
+_AWAY_PAUSE_S: Final = 1.0
+_LAST_WRITE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """Who follows the log, from where and what of it. `key_id` None: the admin key.
+
+    `is_live` false: what is there now, and the end; for where no answer can stay open.
+    """
+
+    key_id: UUID | None
+    wanted: Wanted
+    after: int
+    is_live: bool = True
+
+
+class EventStream(Response):
+    """Ends when the client leaves, takes nothing for 30 s, its key ends, or the process stops: the client resumes."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, feed: Feed, following: Following, *, stopping: asyncio.Event, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})})
+        del self.headers["content-length"]
+        self._feed = feed
+        self._following = following
+        self._stopping = stopping
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        writer = _Writer(send)
+        async with self._feed.joined(self._following.key_id) as window:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async with asyncio.TaskGroup() as group:
+                ends = {
+                    group.create_task(self._tell(writer, window)),
+                    group.create_task(_client_left(receive)),
+                    group.create_task(self._stop()),
+                }
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                for end in ends:
+                    end.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WRITE_S):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _stop(self) -> None:
+        await self._stopping.wait()
+
+    async def _tell(self, writer: "_Writer", window: Window) -> None:
+        with suppress(_TooSlow):
+            await writer.write(b"retry: %d\n\n" % _RETRY_MS)
+            if self._following.is_live:
+                await self._follow(writer, window)
+            else:
+                await self._tell_what_is_there(writer)
+
+    async def _follow(self, writer: "_Writer", window: Window) -> None:
+        position, key_id = self._following.after, self._following.key_id
+        while not window.is_closed and key_id not in window.ended_keys:
+            news = window.news
+            found = window.after(position, self._following.wanted, enough_bytes=_ENOUGH_BYTES)
+            if found is None:
+                try:
+                    found = await self._read(position)
+                except (*AWAY, DatabaseError):
+                    # The feed says it in the log; this client waits as all of them do.
+                    await asyncio.sleep(_AWAY_PAUSE_S)
+                    continue
+            blocks, reach = found
+            if reach > position:
+                position = reach
+                await writer.write_all(blocks)
+            else:
+                await writer.keep_alive_until(news)
+
+    async def _tell_what_is_there(self, writer: "_Writer") -> None:
+        position, until = self._following.after, self._feed.horizon.settled
+        while position < until:
+            blocks, position = await self._read(position)
+            await writer.write_all(blocks)
+
+    async def _read(self, position: int) -> tuple[list[bytes], int]:
+        """What the database has next, and where that ends."""
+        async with self._feed.reading:
+            found, reach = await events.read(
+                self._feed.pool,
+                self._following.wanted,
+                after=position,
+                until=self._feed.horizon.settled,
+                limit=_READ_ROWS,
+            )
+        return [block_of(event) for event in found], reach
+
+
+class _TooSlow(Exception):
+    """The client does not take what was sent to it."""
+
+
+class _Writer:
+    """Sends pieces of the answer, and comments when there was nothing to send."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._clock = asyncio.get_running_loop().time
+        self._wrote_at = self._clock()
+
+    async def write(self, data: bytes) -> None:
+        """Raises _TooSlow when the client does not take what was sent before."""
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        except TimeoutError:
+            raise _TooSlow from None
+        self._wrote_at = self._clock()
+
+    async def write_all(self, blocks: list[bytes]) -> None:
+        """Write some blocks, many small ones at once."""
+        piece = bytearray()
+        for block in blocks:
+            piece += block
+            if len(piece) >= _ENOUGH_BYTES:
+                await self.write(bytes(piece))
+                piece.clear()
+        if piece:
+            await self.write(bytes(piece))
+
+    async def keep_alive_until(self, news: asyncio.Event) -> None:
+        """Return when there is news; write a comment when silence has lasted long enough."""
+        try:
+            async with asyncio.timeout_at(self._wrote_at + KEEP_ALIVE_S):
+                await news.wait()
+        except TimeoutError:
+            await self.write(b": keep-alive\n\n")
+
+
+async def _client_left(receive: Receive) -> None:
+    # A body without end is a Problem, for which there is no answer any more.
+    with suppress(Problem):
+        while (await receive())["type"] != "http.disconnect":
+            pass
