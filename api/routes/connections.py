@@ -17,7 +17,9 @@ from api.resources import Resources, resources
 from shared.db import connections
 from shared.db.api_keys import Scope
 from shared.domain.errors import NotFound
+from shared.domain.ids import ConnectionId
 from shared.domain.session import SessionStatus
+from shared.queues import line
 
 router = APIRouter(tags=["connections"], route_class=JsonRoute)
 
@@ -60,13 +62,14 @@ async def list_connections(query: Annotated[ListConnections, Query()], caller: R
 
 @router.get("/connections/{connection_id}", summary="Show a connection")
 async def get_connection(connection_id: UUID, caller: Reader, parts: Parts) -> Response:
+    """`sending` tells of its line: how many messages wait, why it is paused, and when it is likely to be empty."""
     async with parts.queues.pool.acquire() as connection:
         found = await connections.get_object(
             connection, connection_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids
         )
-    if found is None:
-        raise NotFound("There is no such connection.")
-    return answer(found)
+        if found is None:
+            raise NotFound("There is no such connection.")
+        return answer({**found, "sending": await line.sending(connection, ConnectionId(connection_id))})
 
 
 @router.patch("/connections/{connection_id}", summary="Change a connection")

@@ -18,7 +18,7 @@ from shared.domain.ids import ConnectionId, MessageId
 from shared.domain.jid import parse_jid
 from shared.domain.jobs import QueueName
 from shared.domain.message import Direction, MessageStatus, MessageType
-from shared.queues import sends
+from shared.queues import line, sends
 
 router = APIRouter(tags=["messages"], route_class=JsonRoute)
 
@@ -63,13 +63,15 @@ async def list_messages(
 
 @router.get("/messages/{message_id}", summary="Show a message")
 async def get_message(message_id: UUID, caller: Reader, parts: Parts) -> Response:
+    """`position`: how many of its connection go before it; `estimated_send_at`: a guess. Null when it does not wait."""
     async with parts.queues.pool.acquire() as connection:
         found = await messages.get_object(
             connection, message_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids
         )
-    if found is None:
-        raise NotFound("There is no such message.")
-    return answer(found)
+        if found is None:
+            raise NotFound("There is no such message.")
+        place = await line.place_of(connection, message_id, ConnectionId(UUID(found["connection_id"])))
+    return answer({**found, **place})
 
 
 @router.get("/messages/{message_id}/timeline", summary="Every transition, attempt and webhook of a message")

@@ -7,9 +7,13 @@ import httpx
 import pytest
 
 from shared.db.pool import Connection
-from shared.queues import watch
+from shared.domain.jobs import NewJob, QueueName
+from shared.queues import ledger, watch
+from shared.queues.ledger import Finish, FinishKind
 from shared.queues.runtime import Queues
 from shared.settings import Settings
+
+CLEANUP = QueueName.MAINTENANCE_CLEANUP
 
 
 @pytest.fixture
@@ -67,11 +71,14 @@ async def test_a_backlog_is_told_once_and_its_end_once(
 
 
 async def test_failing_jobs_are_told_with_their_share(queues: Queues, database: Connection) -> None:
-    await database.execute(
-        "INSERT INTO jobs (job_key, queue, name, state, priority, max_attempts, position, data, finished_at) "
-        "SELECT 'end-' || n, 6, 'n', CASE WHEN n <= 10 THEN 'failed' ELSE 'completed' END, 3, 1, n, '{}', now() "
-        "FROM generate_series(1, 100) n"
-    )
+    jobs = [NewJob(queue=CLEANUP, job_id=f"j-{n}", name="n", data={}) for n in range(100)]
+    await ledger.enqueue(database, jobs)
+    claimed = await ledger.claim(database, slots={CLEANUP: 100}, worker="w")
+    kinds = [FinishKind.FAIL] * 10 + [FinishKind.DONE] * 90
+    ends = [
+        Finish(pk=job.pk, fence=job.fence, queue=CLEANUP, kind=kind) for job, kind in zip(claimed, kinds, strict=True)
+    ]
+    await ledger.finish(database, ends)
 
     await watch.look(queues, every_s=0)
 
