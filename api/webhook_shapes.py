@@ -125,7 +125,7 @@ class Queued(Shape):
 
 class Replayed(Shape):
     count: int = Field(examples=[120], description="deliveries that are on their way by this call")
-    complete: bool = Field(description="false: the call's time was up; call again with `next_cursor`")
+    complete: bool = Field(description="false: the time was up; call again, with `next_cursor` as `cursor`")
     next_cursor: UUID | None
 
 

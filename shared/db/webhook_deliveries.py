@@ -251,11 +251,12 @@ async def page(
     endpoint_id: EndpointId,
     *,
     status: DeliveryStatus | None = None,
+    allowed: Sequence[ConnectionId] | None = None,
     after: tuple[datetime, UUID] | None = None,
     limit: int,
 ) -> list[Record]:
-    """An endpoint's deliveries, newest first, as the API shows them; `after` is the last one seen."""
-    return await connection.fetch(_SQL.list, endpoint_id, status, *(after or (None, None)), limit)
+    """An endpoint's deliveries that this caller may see, newest first; `after` is the last one seen."""
+    return await connection.fetch(_SQL.list, endpoint_id, status, *(after or (None, None)), limit, allowed)
 
 
 async def get(
@@ -263,6 +264,22 @@ async def get(
 ) -> Record | None:
     """One delivery that this caller may see, with its body as text."""
     return await connection.fetchrow(_SQL.get, delivery_id, tenant_id, allowed)
+
+
+async def reopen(connection: Connection, delivery_ids: Sequence[DeliveryId]) -> None:
+    """Say that these are on their way again; what was delivered stays so. Enqueue their jobs before."""
+    await connection.execute(_SQL.reopen, delivery_ids)
+
+
+async def forget_dead_letters(connection: Connection, queue_id: int, job_ids: Sequence[str]) -> None:
+    """Forget the jobs of these ids that were given up: others run in their place."""
+    await connection.execute(_SQL.forget_dead_letters, queue_id, job_ids)
+
+
+async def now(connection: Connection) -> datetime:
+    """The time by the clock that dates deliveries."""
+    at: datetime = await connection.fetchval(_SQL.now)
+    return at
 
 
 async def attempts_of(connection: Connection, delivery_id: UUID) -> list[Record]:

@@ -15,6 +15,7 @@ from shared.domain.writes import Write
 
 FAN_OUT: Final = "fan-out"
 DELIVER: Final = "deliver-webhook"
+TEST: Final = "webhook.test"  # what a test of an endpoint is called; it is in no event log
 
 # What a connection's own `webhook_url` gets.
 CONNECTION_EVENTS: Final = ("session.*", "message.*")

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from shared.db import webhook_deliveries as deliveries
 from shared.db.pool import Connection
-from shared.domain.ids import ConnectionId
+from shared.domain.ids import ConnectionId, DeliveryId
 from shared.domain.jobs import NewJob
 from shared.domain.webhook import Endpoint, delivery_job, matches
 
@@ -49,15 +49,40 @@ async def fan_out(
     return FannedOut(events=len(events), jobs=jobs, has_more=has_more)
 
 
+# What is new goes before what is sent again.
+_REPLAY_PRIORITY: Final = 2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """One batch of a replay. Call again with `after` until it is None."""
+    """One page of a replay: jobs to enqueue in the same transaction. Go on with `after` until it is None."""
 
+    delivery_ids: list[DeliveryId]
     jobs: list[NewJob]
-    after: UUID | None
+    after: DeliveryId | None
 
 
-async def replay(
+async def replay_missed(
+    connection: Connection, endpoint: Endpoint, *, since: datetime, until: datetime, limit: int = 500
+) -> list[NewJob]:
+    """Make the deliveries of what the endpoint missed in a time, as when it was disabled; at most `limit` events.
+
+    They get new numbers. Call again until there are fewer jobs than `limit`.
+    """
+    missed: dict[ConnectionId | None, list[deliveries.Occurrence]] = {}
+    for connection_id, event in await deliveries.missing(
+        connection, endpoint.id, since=since, until=until, limit=limit
+    ):
+        missed.setdefault(connection_id, []).append(event)
+    jobs: list[NewJob] = []
+    for connection_id in sorted(missed, key=str):
+        await deliveries.lock_fan_out(connection, connection_id)
+        pairs = [(endpoint.id, event) for event in missed[connection_id]]
+        jobs += await deliveries.make(connection, connection_id, pairs, priority=_REPLAY_PRIORITY)
+    return jobs
+
+
+async def replay_made(
     connection: Connection,
     endpoint: Endpoint,
     *,
@@ -66,26 +91,22 @@ async def replay(
     after: UUID | None = None,
     limit: int = 500,
 ) -> Replayed:
-    """Send an endpoint everything of a time again, and for the first time what it missed while it was disabled.
+    """Send an endpoint again what was made for it in a time, page by page.
 
-    What was made before keeps its id, body and number, so a receiver that has it can tell; what was missed gets new
-    numbers. Deliveries on their way are left alone. The first call, without `after`, makes what was missed, at most
-    `limit` events; a second replay goes on with the rest.
+    Each keeps its id, body and number, so a receiver that has it can tell. What is on its way is left alone.
     """
-    jobs: list[NewJob] = []
-    if after is None:
-        missed: dict[ConnectionId | None, list[deliveries.Occurrence]] = {}
-        for connection_id, event in await deliveries.missing(
-            connection, endpoint.id, since=since, until=until, limit=limit
-        ):
-            missed.setdefault(connection_id, []).append(event)
-        for connection_id in sorted(missed, key=str):
-            await deliveries.lock_fan_out(connection, connection_id)
-            pairs = [(endpoint.id, event) for event in missed[connection_id]]
-            jobs += await deliveries.make(connection, connection_id, pairs)
     made = await deliveries.made_in(connection, endpoint.id, since=since, until=until, after=after, limit=limit)
-    jobs += [
-        delivery_job(delivery_id, endpoint_id=endpoint.id, connection_id=connection_id, again=True)
-        for delivery_id, connection_id in made
-    ]
-    return Replayed(jobs=jobs, after=made[-1][0] if len(made) == limit else None)
+    return Replayed(
+        delivery_ids=[delivery_id for delivery_id, _ in made],
+        jobs=[
+            delivery_job(
+                delivery_id,
+                endpoint_id=endpoint.id,
+                connection_id=connection_id,
+                priority=_REPLAY_PRIORITY,
+                again=True,
+            )
+            for delivery_id, connection_id in made
+        ],
+        after=made[-1][0] if len(made) == limit else None,
+    )

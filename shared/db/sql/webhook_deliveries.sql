@@ -100,21 +100,35 @@ UPDATE webhook_deliveries d
  WHERE d.id = t.id AND d.status = 'pending';
 
 -- name: list
--- $1 endpoint, $2 status or NULL, $3/$4 created_at and id of the last one seen or NULL, $5 limit. Newest first.
+-- $1 endpoint, $2 status or NULL, $3/$4 created_at and id of the last one seen or NULL, $5 limit, $6 allowed connections or NULL.
+-- Newest first. An endpoint may have had other connections before: their deliveries stay theirs.
 SELECT id, endpoint_id, event_id, connection_id, event_type, sequence, status, attempts, last_status, last_error, next_attempt_at,
        created_at, finished_at
   FROM webhook_deliveries
  WHERE endpoint_id = $1 AND ($2::text IS NULL OR status = $2)
    AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::uuid))
+   AND ($6::uuid[] IS NULL OR connection_id = ANY($6) OR event_type = 'webhook.test')
  ORDER BY created_at DESC, id DESC
  LIMIT $5;
 
 -- name: get
 -- $1 delivery, $2 tenant, $3 allowed connections or NULL.
 SELECT d.id, d.endpoint_id, d.event_id, d.connection_id, d.event_type, d.sequence, d.status, d.attempts, d.last_status, d.last_error,
-       d.next_attempt_at, d.created_at, d.finished_at, convert_from(d.body, 'UTF8') AS body
+       d.next_attempt_at, d.created_at, d.finished_at, convert_from(d.body, 'UTF8') AS body, e.enabled AS is_enabled
   FROM webhook_deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id
- WHERE d.id = $1 AND e.tenant_id = $2 AND e.deleted_at IS NULL AND ($3::uuid[] IS NULL OR e.connection_ids <@ $3);
+ WHERE d.id = $1 AND e.tenant_id = $2 AND e.deleted_at IS NULL
+   AND ($3::uuid[] IS NULL OR e.connection_ids <@ $3 AND (d.connection_id = ANY($3) OR d.event_type = 'webhook.test'));
+
+-- name: reopen
+-- $1 deliveries that a person sends again. What was delivered stays so: it is a fact.
+UPDATE webhook_deliveries SET status = 'pending', next_attempt_at = now(), finished_at = NULL WHERE id = ANY($1) AND status <> 'delivered';
+
+-- name: forget_dead_letters
+-- $1 queue's id, $2 job ids. A job that runs again takes the place of the one that was given up.
+DELETE FROM jobs WHERE job_key = ANY($2) AND dedupe IS NULL AND queue = $1 AND state = 'failed';
+
+-- name: now
+SELECT now();
 
 -- name: attempts_of
 -- $1 delivery. The response is the receiver's, raw: escape it where it is shown.
