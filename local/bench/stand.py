@@ -124,8 +124,12 @@ def stand() -> Iterator[Stand]:
 
 def _remove_what_a_killed_run_left() -> None:
     for folder in CACHE.glob(f"{_STAND}*"):
-        if not DataDir(folder).is_claimed():
-            shutil.rmtree(folder, ignore_errors=True)
+        left = DataDir(folder)
+        if left.is_claimed():
+            continue
+        with left.sockets():
+            pass  # making a new folder for sockets removes the one that was left
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _ask(url: str, statement: str, parameters: Sequence[object]) -> list[object]:
