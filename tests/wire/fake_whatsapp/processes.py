@@ -16,7 +16,9 @@ import aiohttp
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-PATIENCE_S = 40.0
+# More than the 75 s after which the library gives up a send: it then says itself what failed. Linking stores 812 keys
+# one by one, which takes a busy machine with a slow disk most of the time.
+PATIENCE_S = 90.0
 
 Event = dict[str, Any]
 
