@@ -88,6 +88,12 @@ async def keep_alert(connection: Connection, queue_id: int, type_: str, state: A
         await connection.execute(_SQL.keep_alert, queue_id, type_, state.since, state.raised_at, state.calm_since)
 
 
+async def is_a_lease_lost(connection: Connection, *, for_s: float) -> bool:
+    """Whether a session's lease lapsed longer ago than that and nobody has taken it."""
+    is_lost: bool = await connection.fetchval(_SQL.is_a_lease_lost, for_s)
+    return is_lost
+
+
 async def record_event(connection: Connection, type_: str, payload: Mapping[str, Any], *, severity: str) -> bool:
     """Append an event of no connection; True when webhooks are to be made of it."""
     wanted: bool = await connection.fetchval(_SQL.record_event, DEFAULT_TENANT, type_, severity, dict(payload))

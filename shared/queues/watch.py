@@ -1,11 +1,11 @@
-"""The watch: every 10 s one process of all counts what happened and raises or resolves the queues' alerts."""
+"""The watch: every 10 s one process of all counts what happened, judges the queues, and notices hosts that are lost."""
 
 import asyncio
 from typing import Final
 
 import structlog
 
-from shared.db import watch
+from shared.db import leases, watch
 from shared.db.pool import AWAY, COLLISION
 from shared.domain.jobs import QueueName
 from shared.domain.webhook import fan_out_job
@@ -23,6 +23,9 @@ BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 _PATIENCE_S: Final = 60.0
 # A turn is taken by the database's clock, which may be a little behind the loop's.
 _SLACK_S: Final = 0.5
+# Other hosts take over within seconds; after this long there are none, or none with room. Long enough also for hosts
+# to renew what lapsed while Postgres was away.
+_LEASE_LOST_S: Final = 20.0
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +46,8 @@ async def run(queues: Queues) -> None:
 async def look(queues: Queues, *, every_s: float = EVERY_S - _SLACK_S) -> bool:
     """Count and judge in one transaction, unless somebody did so less than `every_s` ago; say whether it was done.
 
-    Totals, alerts and their events commit together, so a look that dies has not been.
+    Totals, alerts and their events commit together, so a look that dies has not been. Sessions whose host is lost and
+    that no other host takes are set `disconnected` in a transaction of its own: their messages say why they wait.
     """
     async with queues.transaction() as tx:
         turn = await watch.take_turn(tx.connection, every_s=every_s)
@@ -51,6 +55,9 @@ async def look(queues: Queues, *, every_s: float = EVERY_S - _SLACK_S) -> bool:
             return False
         await watch.count(tx.connection, turn, bounds_s=BOUNDS_S, patience_s=_PATIENCE_S)
         await _judge(tx)
+    async with queues.transaction() as tx:
+        if await watch.is_a_lease_lost(tx.connection, for_s=_LEASE_LOST_S):
+            tx.fan_out(*await leases.expire(tx.connection))
     return True
 
 

@@ -100,6 +100,10 @@ ON CONFLICT ON CONSTRAINT queue_alerts_pk DO UPDATE SET since = $3, raised_at = 
 -- $1 queue id, $2 type.
 DELETE FROM queue_alerts WHERE queue = $1 AND type = $2;
 
+-- name: is_a_lease_lost
+-- $1 seconds since it lapsed.
+SELECT EXISTS (SELECT 1 FROM connections c WHERE c.lease_until < now() - $1::float8 * interval '1 second');
+
 -- name: record_event
 -- $1 tenant, $2 type, $3 severity, $4 payload: an event of no connection. True: webhooks are to be made of it.
 INSERT INTO events (tenant_id, type, category, severity, payload, fan_out)

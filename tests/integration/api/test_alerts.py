@@ -123,3 +123,27 @@ async def test_a_look_that_dies_has_not_been(
     await watch.look(queues, every_s=0)
 
     assert await _events(database) == [("queue.backlog", "warn", "webhook:delivery", "raised")]
+
+
+@pytest.mark.parametrize(("lapsed_s", "status"), [(60, "disconnected"), (5, "connected")])
+async def test_a_session_that_no_host_takes_is_disconnected_and_its_messages_say_so(
+    api: httpx.AsyncClient,
+    connection: dict[str, Any],
+    database: Connection,
+    queues: Queues,
+    lapsed_s: int,
+    status: str,
+) -> None:
+    await database.execute(
+        "UPDATE connections SET status = 'connected', host_id = 'h', lease_epoch = 1, "
+        "lease_until = now() - make_interval(secs => $1)",
+        lapsed_s,
+    )
+    await database.execute("UPDATE job_groups SET reasons = '{}'")
+
+    await watch.look(queues, every_s=0)
+
+    shown = (await api.get(f"/connections/{connection['id']}")).json()
+    is_lost = status == "disconnected"
+    assert (shown["status"], shown["status_reason"]) == (status, "host_lost" if is_lost else None)
+    assert shown["sending"]["paused_reasons"] == (["connection_offline"] if is_lost else [])
