@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from shared.domain.jobs import Job, QueueName
 
@@ -15,13 +15,14 @@ class Held:
         self._jobs: dict[int, Job] = {}
         self._running: dict[int, asyncio.Task[None]] = {}
 
-    def take(self, job: Job) -> None:
+    def take(self, jobs: Sequence[Job]) -> None:
         with self._lock:
-            self._jobs[job.pk] = job
+            self._jobs.update((job.pk, job) for job in jobs)
 
-    def drop(self, pk: int) -> None:
+    def drop(self, pks: Iterable[int]) -> None:
         with self._lock:
-            self._jobs.pop(pk, None)
+            for pk in pks:
+                self._jobs.pop(pk, None)
 
     def count(self) -> int:
         return len(self._jobs)
@@ -32,11 +33,13 @@ class Held:
             jobs = list(self._jobs.values())
         return {job.pk: job.fence for job in jobs}, {job.pk: job.queue for job in jobs}
 
-    def started(self, pks: Sequence[int], task: asyncio.Task[None]) -> None:
-        self._running.update(dict.fromkeys(pks, task))
+    def started(self, jobs: Sequence[Job], task: asyncio.Task[None]) -> None:
+        for job in jobs:
+            self._running[job.pk] = task
 
-    def ended(self, pk: int) -> None:
-        self._running.pop(pk, None)
+    def ended(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._running.pop(job.pk, None)
 
     def tasks(self) -> list[asyncio.Task[None]]:
         return list(set(self._running.values()))
@@ -49,7 +52,7 @@ class Held:
             if tasks.count(self._running[pk]) == 1:
                 self._running[pk].cancel()
                 lost.append(self._jobs[pk])
-                self.drop(pk)
+        self.drop(job.pk for job in lost)
         return lost
 
     def cancel(self) -> list[Job]:

@@ -1,0 +1,187 @@
+"""The hands of a drain: its free slots, what is claimed for them, and the handlers that run."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any, Final
+
+import structlog
+
+from shared.domain.jobs import Job, QueueName
+from shared.queues.ahead import HOLD_S, Ahead
+from shared.queues.held import Held
+from shared.queues.job_log import log_lost
+from shared.queues.policies import POLICIES, Runtime
+from shared.queues.registry import Work, Works
+from shared.queues.runner import Ending, Execute, conclude, run_batch, run_one
+
+_CANCEL_S: Final = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Hands:
+    """`on_ended` gets what handlers came to; `on_free` is called when a queue has fewer jobs at hand than before."""
+
+    def __init__(
+        self,
+        works: Works,
+        use: Any,  # noqa: ANN401 - functions.resources.Resources, which this package does not know
+        *,
+        held: Held,
+        slots: Mapping[QueueName, int],
+        runtime: Runtime,
+        execute: Execute | None,
+        on_ended: Callable[[Sequence[Ending]], None],
+        on_free: Callable[[QueueName], None],
+    ) -> None:
+        self._held = held
+        self._works = works
+        self._use = use
+        self._runtime = runtime
+        self._execute = execute
+        self._on_ended = on_ended
+        self._on_free = on_free
+        self._free = dict(slots)
+        self._ahead = {queue: Ahead(slots=count) for queue, count in slots.items()}
+        self._unstarted: list[Job] = []
+        self._room = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+
+    @property
+    def queues(self) -> list[QueueName]:
+        """The queues that are worked, most urgent first."""
+        return list(self._free)
+
+    @contextmanager
+    def open(self, group: asyncio.TaskGroup) -> Iterator[None]:
+        """Run what is taken in this group, until the end of the block or `close`."""
+        self._group = group
+        self._look_for_room()
+        try:
+            yield
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Start nothing more: what is claimed and not started is to be given back."""
+        self._group = None
+        for ahead in self._ahead.values():
+            self._unstarted += ahead.take_all()
+
+    def has_free(self, queue: QueueName) -> bool:
+        """Whether a job of this queue would start at once."""
+        return self._free[queue] > 0
+
+    async def free_queues(self) -> list[QueueName]:
+        """The queues with a free slot, most urgent first; waits until there is one."""
+        await self._room.wait()
+        return [queue for queue, free in self._free.items() if free > 0]
+
+    def wanted(self, queue: QueueName) -> int:
+        """How many jobs of this queue to claim now."""
+        return self._ahead[queue].wanted(self._free[queue])
+
+    def take(self, jobs: Sequence[Job], *, asked_at: float) -> None:
+        """Start what was claimed, as far as there are slots; the rest waits for one, for HOLD_S at most."""
+        self._held.take(jobs)
+        now = time.monotonic()
+        if jobs and now - asked_at + HOLD_S >= min(POLICIES[job.queue].lease_s(self._runtime) for job in jobs):
+            log.warning("claim_came_too_late", jobs=len(jobs), seconds=round(now - asked_at, 1))
+            self._unstarted += jobs
+            return
+        for queue, of_queue in groupby(jobs, key=lambda job: job.queue):
+            self._ahead[queue].add(list(of_queue), now=now)
+            self._start_next(queue)
+        if self._group is None:
+            self.close()
+        elif any(self._ahead.values()):
+            asyncio.get_running_loop().call_later(HOLD_S, self._let_go_of_stale)
+
+    def lose(self, pks: set[int]) -> None:
+        """Other workers have these claims by now: stop the handlers, and start none for what waits."""
+        unstarted = [job for ahead in self._ahead.values() for job in ahead.drop(pks)]
+        self._held.drop(job.pk for job in unstarted)
+        for job in unstarted + self._held.lose(pks):
+            log_lost(job)
+
+    def to_give_back(self) -> list[Job]:
+        """Take over the claims that nobody will start or that were cut off; they are still held."""
+        jobs, self._unstarted = self._unstarted, []
+        return jobs
+
+    def has_to_give_back(self) -> bool:
+        return bool(self._unstarted)
+
+    async def rest(self, grace_s: float) -> None:
+        """Wait for the handlers that run; those that have not ended after `grace_s` are cut off, to be given back."""
+        running = self._held.tasks()
+        if running:
+            await asyncio.wait(running, timeout=grace_s)
+        if left := [task for task in running if not task.done()]:
+            log.warning("jobs_cut_off", jobs=len(left), grace_s=grace_s)
+            self._unstarted += self._held.cancel()
+            await asyncio.wait(left, timeout=_CANCEL_S)
+
+    def _let_go_of_stale(self) -> None:
+        for queue, ahead in self._ahead.items():
+            if stale := ahead.take_stale(now=time.monotonic()):
+                self._unstarted += stale
+                self._start_next(queue)
+                self._on_free(queue)
+
+    def _start_next(self, queue: QueueName) -> None:
+        """Start as many of the queue's claimed jobs as it has free slots."""
+        free = self._free[queue]
+        if self._group is None or free == 0 or not (jobs := self._ahead[queue].take(free, now=time.monotonic())):
+            return
+        work = self._works[queue]
+        self._free[queue] -= len(jobs)
+        self._look_for_room()
+        if work.handle_batch is not None and self._execute is None:
+            self._held.started(jobs, self._group.create_task(self._run_batch(work, jobs)))
+            return
+        for job in jobs:
+            self._held.started([job], self._group.create_task(self._run_one(work, job)))
+
+    async def _run_one(self, work: Work, job: Job) -> None:
+        began = time.perf_counter()
+        structlog.contextvars.bind_contextvars(job_id=job.job_id, queue=job.queue.value)
+        try:
+            outcome, has_raised = await run_one(work, job, self._use, self._execute)
+            duration_s = time.perf_counter() - began
+            self._ahead[work.queue].ran(duration_s)
+            self._on_ended([conclude(work, job, outcome, has_raised=has_raised, duration_s=duration_s)])
+        finally:
+            self._free_slots(work.queue, [job])
+
+    async def _run_batch(self, work: Work, jobs: list[Job]) -> None:
+        began = time.perf_counter()
+        structlog.contextvars.bind_contextvars(queue=work.queue.value)
+        try:
+            outcomes = await run_batch(work, jobs, self._use)
+            duration_s = time.perf_counter() - began
+            self._ahead[work.queue].ran(duration_s)
+            self._on_ended(
+                [
+                    conclude(work, job, outcome, has_raised=has_raised, duration_s=duration_s)
+                    for job, (outcome, has_raised) in zip(jobs, outcomes, strict=True)
+                ]
+            )
+        finally:
+            self._free_slots(work.queue, jobs)
+
+    def _free_slots(self, queue: QueueName, jobs: Sequence[Job]) -> None:
+        self._held.ended(jobs)
+        self._free[queue] += len(jobs)
+        self._start_next(queue)
+        self._room.set()
+        self._on_free(queue)
+
+    def _look_for_room(self) -> None:
+        if any(free > 0 for free in self._free.values()):
+            self._room.set()
+        else:
+            self._room.clear()
