@@ -15,7 +15,9 @@ SELECT coalesce(g.reasons, '{}') || CASE WHEN q.paused THEN ARRAY['queue_paused'
        coalesce(g.pending + g.blocked, 0) AS waiting, coalesce(g.busy, 0) AS busy, coalesce(g.cap, q.group_cap) AS cap,
        coalesce(g.rate_per_minute, q.rate_per_minute) AS rate_per_minute, coalesce(g.burst, q.burst) AS burst, now() AS now,
        greatest(0, extract(epoch FROM coalesce(g.tat, 'epoch') - now()))::float8 AS drawn_s,
-       (SELECT avg(greatest(0, extract(epoch FROM l.finished_at - l.started_at)::float8)) FILTER (WHERE l.attempt = 1 AND l.stalled = 0)
+       -- The median: one send that met an outage says nothing of the next.
+       (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY greatest(0, extract(epoch FROM l.finished_at - l.started_at)::float8))
+                 FILTER (WHERE l.attempt = 1 AND l.stalled = 0)
           FROM (SELECT j.finished_at, j.started_at, j.attempt, j.stalled
                   FROM jobs j
                  WHERE j.queue = q.id AND j.state = 'completed'
