@@ -49,9 +49,13 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(highlight=False)
     with stand() as made:
         setup = _setup(made, console, options)
-        with _progress(console, steps(scenarios, setup, rounds=options.rounds)) as on_step:
-            outcome = measure(scenarios, setup, rounds=options.rounds, on_step=on_step)
-        report.show(console, outcome.figures, outcome.failures)
+        outcome = Outcome()
+        try:
+            with _progress(console, steps(scenarios, setup, rounds=options.rounds)) as on_step:
+                measure(outcome, scenarios, setup, rounds=options.rounds, on_step=on_step)
+        finally:
+            # Ctrl-C too: half an hour's figures are not thrown away for the last minute.
+            report.show(console, outcome.figures, outcome.failures)
         _write(options, made, outcome)
     return 1 if outcome.ours_failed else 0
 

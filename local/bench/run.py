@@ -21,9 +21,18 @@ class Outcome:
         return any(name.endswith(f" of {OURS}") for name in self.failures)
 
 
-def measure(scenarios: Mapping[str, Scenario], setup: Setup, *, rounds: int, on_step: Callable[[str], None]) -> Outcome:
-    """Measure; a contender that fails is left out of the rest of its scenario. `on_step` hears what comes next."""
-    outcome = Outcome()
+def measure(
+    outcome: Outcome,
+    scenarios: Mapping[str, Scenario],
+    setup: Setup,
+    *,
+    rounds: int,
+    on_step: Callable[[str], None],
+) -> None:
+    """Add to the outcome, which holds what was measured also when this is interrupted.
+
+    A contender that fails is left out of the rest of its scenario. `on_step` hears what comes next.
+    """
     for name, scenario in scenarios.items():
         cases = dict(scenario.cases(setup))
         for number in range(min(rounds, scenario.most_rounds)):
@@ -34,7 +43,6 @@ def measure(scenarios: Mapping[str, Scenario], setup: Setup, *, rounds: int, on_
                 except ProgramFailed as error:
                     outcome.failures[f"{name} of {contender}"] = error.detail
                     del cases[contender]
-    return outcome
 
 
 def steps(scenarios: Mapping[str, Scenario], setup: Setup, *, rounds: int) -> int:

@@ -20,7 +20,7 @@ from local.bench.main import main
 from local.bench.program import ProgramFailed
 from local.bench.queue_measures import percentile
 from local.bench.recorder import Recorder
-from local.bench.run import measure
+from local.bench.run import Outcome, measure
 from local.bench.scenarios import SCENARIOS, Scenario, Setup, chosen
 from local.bench.worklog import WorkLog
 
@@ -116,7 +116,7 @@ def test_rounds_take_every_contender_in_turn() -> None:
         return {"drain_c10": 1.0}
 
     scenario = Scenario("x", (), lambda _: {OURS: lambda: run_of(OURS), "bullmq": lambda: run_of("bullmq")})
-    measure({"x": scenario}, Setup(None), rounds=2, on_step=lambda _: None)  # type: ignore[arg-type]  # no server is needed
+    measure(Outcome(), {"x": scenario}, Setup(None), rounds=2, on_step=lambda _: None)  # type: ignore[arg-type]  # no server is needed
 
     assert ran == [OURS, "bullmq", OURS, "bullmq"]
 
@@ -126,7 +126,9 @@ def test_a_peer_that_fails_is_named_and_the_others_go_on() -> None:
         raise ProgramFailed("out of memory")
 
     scenario = Scenario("x", (), lambda _: {"bullmq": fail, OURS: lambda: {"drain_c10": 1.0}})
-    outcome = measure({"x": scenario}, Setup(None), rounds=2, on_step=lambda _: None)  # type: ignore[arg-type]  # as above
+    outcome = Outcome()
+
+    measure(outcome, {"x": scenario}, Setup(None), rounds=2, on_step=lambda _: None)  # type: ignore[arg-type]  # as above
 
     assert outcome.failures == {"x of bullmq": "out of memory"}
     assert not outcome.ours_failed
