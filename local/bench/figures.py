@@ -103,25 +103,28 @@ class Figures:
         return worse / better if METRICS[metric].is_less_better else better / worse
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row per metric and peer, as `--json` writes them."""
+        """A row per metric and peer, as `--json` writes them; `peer` is None where no peer was measured."""
         return [
-            {
-                "name": metric,
-                "peer": peer,
-                "unit": METRICS[metric].unit,
-                "zaphub": ours.middle,
-                "zaphub_range": [ours.least, ours.most],
-                "peer_value": theirs.middle,
-                "peer_range": [theirs.least, theirs.most],
-                "ratio": self.ratio(metric, peer),
-                "rounds": len(ours.values),
-            }
+            self._row(metric, peer)
             for metric in self.metrics()
-            for peer in self.contenders(metric)
-            if peer != OURS
-            and (ours := self.get(metric, OURS)) is not None
-            and (theirs := self.get(metric, peer)) is not None
+            if self.get(metric, OURS) is not None
+            for peer in [one for one in self.contenders(metric) if one != OURS] or [None]
         ]
+
+    def _row(self, metric: str, peer: str | None) -> dict[str, Any]:
+        ours, theirs = self.get(metric, OURS), None if peer is None else self.get(metric, peer)
+        assert ours is not None
+        return {
+            "name": metric,
+            "peer": peer,
+            "unit": METRICS[metric].unit,
+            "zaphub": ours.middle,
+            "zaphub_range": [ours.least, ours.most],
+            "peer_value": None if theirs is None else theirs.middle,
+            "peer_range": None if theirs is None else [theirs.least, theirs.most],
+            "ratio": None if peer is None else self.ratio(metric, peer),
+            "rounds": len(ours.values),
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,12 @@ def test_the_rows_have_the_promised_shape() -> None:
     }
 
 
+def test_what_no_peer_was_measured_for_has_a_row_of_ours_alone() -> None:
+    [row] = figures_of({"crash_recovery": {OURS: [5.5]}}).rows()
+
+    assert (row["zaphub"], row["peer"], row["peer_value"], row["ratio"]) == (5.5, None, None, None)
+
+
 def test_a_target_is_met_at_its_bound_and_missed_beyond() -> None:
     ratio, value = Target("", "drain_c10", 2.0, "bullmq"), Target("", "fairness", 1.0)
 
