@@ -108,8 +108,11 @@ class Figures:
             self._row(metric, peer)
             for metric in self.metrics()
             if self.get(metric, OURS) is not None
-            for peer in [one for one in self.contenders(metric) if one != OURS] or [None]
+            for peer in self._peers(metric) or (None,)
         ]
+
+    def _peers(self, metric: str) -> tuple[str, ...]:
+        return tuple(name for name in self.contenders(metric) if name != OURS)
 
     def _row(self, metric: str, peer: str | None) -> dict[str, Any]:
         ours, theirs = self.get(metric, OURS), None if peer is None else self.get(metric, peer)
