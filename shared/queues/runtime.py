@@ -16,6 +16,7 @@ from shared.domain.webhook import fan_out_job
 from shared.domain.writes import EnqueueJob, Write
 from shared.queues import ledger
 from shared.queues.bells import Bell, open_bell
+from shared.queues.enqueuer import Enqueuer
 from shared.queues.outage import Outage
 from shared.settings import Settings
 
@@ -46,9 +47,7 @@ class Transaction:
     async def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
         """Make the jobs and say what became of each, in order; a job whose id lives already is not made again."""
         answers = await ledger.enqueue(self.connection, jobs)
-        for job, answer in zip(jobs, answers, strict=True):
-            if answer.state is JobState.WAITING and not answer.deduplicated:
-                self.to_ring.add(job.queue)
+        self.to_ring |= claimable(jobs, answers)
         return answers
 
     async def enqueue_once(self, job: NewJob) -> bool:
@@ -85,6 +84,7 @@ class Queues:
         self.settings = settings
         self.pool = pool
         self.bell = bell
+        self._enqueuer = Enqueuer(pool, self._enqueue)
         self._outage = Outage("bell")
         self._ring_again_at = 0.0
         self._local: list[Callable[[set[QueueName]], set[QueueName]]] = []
@@ -109,9 +109,10 @@ class Queues:
 
     async def close(self) -> None:
         """Give back every connection, those of handlers that were cut off too; again is nothing."""
-        await self.bell.close()
         try:
             async with asyncio.timeout(_CLOSE_S):
+                await self._enqueuer.close()
+                await self.bell.close()
                 await self.pool.close()
         except TimeoutError:
             self.pool.terminate()
@@ -143,6 +144,19 @@ class Queues:
             yield tx
             await tx.enqueue_fan_outs()
 
+    async def enqueue(self, job: NewJob) -> Enqueued:
+        """Make one job by itself and ring; what others enqueue at the same moment shares its commit.
+
+        Returns after the commit. A job whose id lives already is not made: the answer is the living one.
+        """
+        return await self._enqueuer.enqueue(job)
+
+    async def _enqueue(self, connection: Connection, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        # A statement of its own is a transaction of its own, for two round trips less.
+        answers = await retry_collisions(lambda: ledger.enqueue(connection, jobs))
+        await self.ring(claimable(jobs, answers))
+        return answers
+
     async def ring(self, queues: Collection[QueueName]) -> None:
         """Wake whoever works these queues. Never raises: a bell that is lost costs one sweep."""
         left = set(queues)
@@ -172,6 +186,15 @@ class Queues:
                 self._local.remove(take)
 
         return detach
+
+
+def claimable(jobs: Sequence[NewJob], answers: Sequence[Enqueued]) -> set[QueueName]:
+    """The queues in which enqueueing made something claimable."""
+    return {
+        job.queue
+        for job, answer in zip(jobs, answers, strict=True)
+        if answer.state is JobState.WAITING and not answer.deduplicated
+    }
 
 
 async def retry_collisions(body: Callable[[], Awaitable[T]]) -> T:

@@ -204,8 +204,7 @@ async def resume_all_queues() -> None:
 
 
 async def _enqueue(job: NewJob) -> Enqueued:
-    async with current().transaction() as tx:
-        [made] = await tx.enqueue([job])
+    made = await current().enqueue(job)
     log.info("job_enqueued", queue=job.queue.value, job_id=made.job_id, session_id=job.data["sessionId"])
     return made
 
