@@ -10,6 +10,7 @@ from api.auth import Principal
 from api.resources import Resources
 from api.webhook_inputs import ReplayWebhook
 from api.webhooks import found
+from shared.db import webhook_circuits
 from shared.db import webhook_deliveries as deliveries
 from shared.db.pool import Connection, Record
 from shared.domain.errors import Conflict, InvalidInput, NotFound
@@ -67,6 +68,7 @@ async def test(parts: Resources, caller: Principal, webhook_id: UUID) -> Sent:
             priority=_BY_HAND_PRIORITY,
         )
         [job] = await tx.enqueue(jobs)
+        await webhook_circuits.probe(tx.connection, endpoint.id)
         row = await shown(tx.connection, caller, UUID(jobs[0].data["deliveryId"]))
         return Sent(delivery=row, job=job)
 
@@ -90,8 +92,11 @@ async def redeliver(parts: Resources, caller: Principal, delivery_id: UUID) -> S
                 again=True,
             )
             [job] = await _enqueue_again(tx, [wanted], [row["id"]])
-            if job.deduplicated and await ledger.make_due(tx.connection, [job.pk]):
-                tx.ring(_QUEUE)
+            if job.deduplicated:
+                await ledger.make_due(tx.connection, [job.pk])
+            # Whoever asks for it says that the receiver may be well again.
+            await webhook_circuits.probe(tx.connection, row["endpoint_id"])
+            tx.ring(_QUEUE)
             return Sent(delivery=await shown(tx.connection, caller, delivery_id), job=job)
 
     return await retry_collisions(once)

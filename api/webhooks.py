@@ -11,11 +11,12 @@ from api.auth import Principal
 from api.problems import Problem
 from api.resources import Resources
 from api.webhook_inputs import CreateWebhook, PatchWebhook, RotateSecret
-from shared.db import idempotency, webhooks
+from shared.db import idempotency, webhook_circuits, webhooks
 from shared.db.idempotency import KeyedRequest
 from shared.db.pool import Connection
 from shared.domain.errors import Conflict, InvalidInput, NotFound
 from shared.domain.ids import ConnectionId
+from shared.domain.jobs import QueueName
 from shared.domain.webhook import Endpoint
 from shared.queues.runtime import Transaction, retry_collisions
 from shared.sealing import Sealer
@@ -69,6 +70,7 @@ async def patch(parts: Resources, caller: Principal, webhook_id: UUID, wanted: P
                 raise Conflict("This is a connection's webhook_url, which gets the events of that connection alone.")
             permitted = await _permitted(tx.connection, caller, wanted.connection_ids)
             endpoint = replace(endpoint, connection_ids=None if permitted is None else tuple(permitted))
+        tx.ring(QueueName.WEBHOOK_DELIVERY)
         return await endpoints.change(
             tx.connection,
             endpoint,
@@ -111,10 +113,11 @@ async def set_enabled(parts: Resources, caller: Principal, webhook_id: UUID, *, 
     async def once() -> Endpoint:
         async with parts.queues.transaction() as tx:
             endpoint = await found(tx.connection, caller, webhook_id, lock=True)
-            if endpoint.enabled is enabled:
+            if endpoint.enabled is enabled and not await webhook_circuits.of_endpoints(tx.connection, [endpoint.id]):
                 return endpoint
             reason = None if enabled else "disabled on request"
             changed = await webhooks.set_enabled(tx.connection, endpoint.id, enabled=enabled, reason=reason)
+            tx.ring(QueueName.WEBHOOK_DELIVERY)
             return changed or endpoint
 
     return await retry_collisions(once)

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from shared.db import webhooks
+from shared.db import webhook_circuits, webhooks
 from shared.db.pool import Connection, Record
 from shared.db.sql import load
 from shared.domain.errors import InvalidInput, NotFound
@@ -21,9 +21,11 @@ from shared.domain.ids import ConnectionId, DeliveryId, EndpointId, EventId, Ten
 from shared.domain.jobs import NewJob
 from shared.domain.webhook import (
     DeliveryStatus,
+    DisableEndpoint,
     EndDelivery,
     Endpoint,
     Parcel,
+    PostponeDelivery,
     RecordAttempt,
     delivery_id_of,
     delivery_job,
@@ -33,6 +35,10 @@ from shared.domain.webhook import (
 from shared.sealing import Sealer
 
 _SQL: Final = load("webhook_deliveries")
+
+# With the 1 of every failure, three tries without an answer in time open a circuit; of others it takes ten.
+_TIMEOUT_WEIGHT: Final = 3
+_FAILED_FOR_DAYS: Final = f"no webhook was accepted for {webhook_circuits.DISABLE_AFTER_DAYS:g} days"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,9 +227,12 @@ async def parcel(connection: Connection, delivery_id: DeliveryId) -> Parcel | No
     )
 
 
-async def record_attempts(connection: Connection, writes: Sequence[RecordAttempt]) -> None:
-    """Apply RecordAttempts of different deliveries in one statement."""
-    await connection.execute(
+async def record_attempts(connection: Connection, writes: Sequence[RecordAttempt]) -> set[ConnectionId | None]:
+    """Apply RecordAttempts of different deliveries in one statement, and what they mean for their endpoints' circuits.
+
+    Returns whose new events become webhooks: an endpoint that failed for days was disabled.
+    """
+    rows = await connection.fetch(
         _SQL.record_attempts,
         [write.delivery_id for write in writes],
         [write.attempt for write in writes],
@@ -232,6 +241,31 @@ async def record_attempts(connection: Connection, writes: Sequence[RecordAttempt
         [write.http_status for write in writes],
         [write.error for write in writes],
         [write.response for write in writes],
+        [write.retry_in_s for write in writes],
+    )
+    to_tell: set[ConnectionId | None] = set()
+    for row in rows:
+        endpoint_id = EndpointId(row["endpoint_id"])
+        if row["is_well"]:
+            await webhook_circuits.close(connection, endpoint_id)
+            continue
+        weight = row["failures"] + _TIMEOUT_WEIGHT * row["timeouts"]
+        if not await webhook_circuits.strain(connection, endpoint_id, failures=row["failures"], weight=weight):
+            continue
+        disable = DisableEndpoint(
+            endpoint_id=endpoint_id, connection_id=row["connection_id"], url=None, reason=_FAILED_FOR_DAYS
+        )
+        if await webhooks.disable(connection, disable):
+            to_tell.add(disable.connection_id)
+    return to_tell
+
+
+async def postpone(connection: Connection, writes: Sequence[PostponeDelivery]) -> None:
+    """Apply PostponeDeliveries in one statement."""
+    await connection.execute(
+        _SQL.postpone,
+        [write.delivery_id for write in writes],
+        [write.reason for write in writes],
         [write.retry_in_s for write in writes],
     )
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid5
 
+from shared.db import webhook_circuits
 from shared.db.pool import Connection, Record
 from shared.db.sql import load
 from shared.domain.ids import ConnectionId, EndpointId, TenantId
@@ -105,7 +106,10 @@ async def of_connection(connection: Connection, connection_id: ConnectionId) -> 
 
 
 async def update(connection: Connection, endpoint: Endpoint, *, headers_sealed: Mapping[str, str] | None) -> Endpoint:
-    """Write url, events and connection_ids of `endpoint`, and its headers unless None. Another URL enables it again."""
+    """Write url, events and connection_ids of `endpoint`, and its headers unless None; it may be tried at once.
+
+    Another URL enables it again.
+    """
     row = await connection.fetchrow(
         _SQL.update,
         endpoint.id,
@@ -115,6 +119,7 @@ async def update(connection: Connection, endpoint: Endpoint, *, headers_sealed: 
         None if headers_sealed is None else dict(headers_sealed),
     )
     assert row is not None, "the caller read it under lock"
+    await webhook_circuits.close(connection, endpoint.id)
     return endpoint_of(row)
 
 
@@ -123,12 +128,14 @@ async def set_enabled(
 ) -> Endpoint | None:
     """Enable or disable it; None when there is none. What it missed while disabled comes with a replay."""
     row = await connection.fetchrow(_SQL.set_enabled, endpoint_id, enabled, reason)
+    await webhook_circuits.close(connection, endpoint_id)
     return None if row is None else endpoint_of(row)
 
 
 async def delete(connection: Connection, endpoint_id: EndpointId) -> None:
     """Forget its secrets and send it nothing more; deliveries on their way are canceled as they come up."""
     await connection.execute(_SQL.delete, endpoint_id)
+    await webhook_circuits.close(connection, endpoint_id)
 
 
 async def read_secrets(connection: Connection, endpoint_id: EndpointId) -> bytes | None:

@@ -9,7 +9,7 @@ from shared.db import connections, messages, webhook_deliveries, webhooks
 from shared.db.pool import Connection
 from shared.domain.ids import ConnectionId
 from shared.domain.jobs import QueueName
-from shared.domain.webhook import DisableEndpoint, EndDelivery, RecordAttempt
+from shared.domain.webhook import DisableEndpoint, EndDelivery, PostponeDelivery, RecordAttempt
 from shared.domain.writes import (
     GiveBackTry,
     MoveConnection,
@@ -25,7 +25,7 @@ from shared.domain.writes import (
 class Applied:
     """What the writes made necessary: connections to fan out, queues to ring, both after or with the same commit."""
 
-    fan_out: set[ConnectionId] = field(default_factory=set)
+    fan_out: set[ConnectionId | None] = field(default_factory=set)
     ready: set[QueueName] = field(default_factory=set)
 
 
@@ -64,8 +64,12 @@ async def _record_events(connection: Connection, writes: Sequence[RecordEvent], 
             applied.fan_out.add(write.connection_id)
 
 
-async def _record_attempts(connection: Connection, writes: Sequence[RecordAttempt], _applied: Applied) -> None:
-    await webhook_deliveries.record_attempts(connection, writes)
+async def _record_attempts(connection: Connection, writes: Sequence[RecordAttempt], applied: Applied) -> None:
+    applied.fan_out.update(await webhook_deliveries.record_attempts(connection, writes))
+
+
+async def _postpone_deliveries(connection: Connection, writes: Sequence[PostponeDelivery], _applied: Applied) -> None:
+    await webhook_deliveries.postpone(connection, writes)
 
 
 async def _end_deliveries(connection: Connection, writes: Sequence[EndDelivery], _applied: Applied) -> None:
@@ -74,7 +78,7 @@ async def _end_deliveries(connection: Connection, writes: Sequence[EndDelivery],
 
 async def _disable_endpoints(connection: Connection, writes: Sequence[DisableEndpoint], applied: Applied) -> None:
     for write in writes:
-        if await webhooks.disable(connection, write) and write.connection_id is not None:
+        if await webhooks.disable(connection, write):
             applied.fan_out.add(write.connection_id)
 
 
@@ -88,6 +92,7 @@ APPLIERS: Final[dict[type[Write], Applier]] = {
     MoveConnection: _move_connections,
     RecordEvent: _record_events,
     RecordAttempt: _record_attempts,
+    PostponeDelivery: _postpone_deliveries,
     EndDelivery: _end_deliveries,
     DisableEndpoint: _disable_endpoints,
 }

@@ -83,15 +83,25 @@ class EndDelivery(Write):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PostponeDelivery(Write):
+    """A pending delivery was not tried, for a reason of our own, which is no fault of its endpoint."""
+
+    delivery_id: DeliveryId
+    reason: str
+    retry_in_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DisableEndpoint(Write):
     """Send nothing more to an endpoint until a person enables it, and tell the others with `webhook.disabled`.
 
-    Only an endpoint that is still enabled with `url`: the answer of an old URL does not disable a new one.
+    Only an endpoint that is still enabled, with `url` unless that is None: the answer of an old URL does not disable a
+    new one.
     """
 
     endpoint_id: EndpointId
     connection_id: ConnectionId | None
-    url: str
+    url: str | None
     reason: str
 
 

@@ -87,7 +87,8 @@ POLICIES: Final[Mapping[Q, QueuePolicy]] = MappingProxyType(
             # The seed's three, then on to about three days: 5 m, 30 m, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h.
             retry_delays_s=(10, 30, 90, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
             lambda_timeout_s=60,
-            group_cap=4,
+            # Fewer than a worker's slots: a receiver that hangs leaves one to the others.
+            group_cap=2,
         ),
         Q.MAINTENANCE_CLEANUP: QueuePolicy(id=7, priority=1, concurrency=1, retry_delays_s=(), lambda_timeout_s=300),
     }

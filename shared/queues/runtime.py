@@ -38,7 +38,7 @@ class Transaction:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.to_ring: set[QueueName] = set()
-        self._to_fan_out: set[ConnectionId] = set()
+        self._to_fan_out: set[ConnectionId | None] = set()
 
     def ring(self, *queues: QueueName) -> None:
         """Ring these queues after the commit: for whoever makes jobs claimable without `enqueue`."""
@@ -67,13 +67,16 @@ class Transaction:
             self.fan_out(*applied.fan_out)
             self.ring(*applied.ready)
 
-    def fan_out(self, *connections: ConnectionId) -> None:
-        """Have webhooks made of these connections' new events; one job a connection, enqueued before the commit."""
+    def fan_out(self, *connections: ConnectionId | None) -> None:
+        """Have webhooks made of these connections' new events; one job a connection, enqueued before the commit.
+
+        None: of the events that belong to no connection.
+        """
         self._to_fan_out.update(connections)
 
     async def enqueue_fan_outs(self) -> None:
         """The last step before the commit, in one order for everybody, as two of these meet on the same job id."""
-        connections, self._to_fan_out = sorted(self._to_fan_out), set()
+        connections, self._to_fan_out = sorted(self._to_fan_out, key=str), set()
         await self.enqueue([fan_out_job(connection) for connection in connections])
 
 

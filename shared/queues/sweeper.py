@@ -7,9 +7,10 @@ from typing import Final
 
 import structlog
 
-from shared.db import webhook_deliveries
+from shared.db import webhook_circuits, webhook_deliveries
 from shared.db.pool import AWAY, COLLISION, Connection
 from shared.domain.errors import Unavailable
+from shared.domain.jobs import QueueName
 from shared.domain.outcome import Failure
 from shared.domain.writes import Write
 from shared.queues.lane import Lane
@@ -95,6 +96,8 @@ class Sweeper:
             if time.monotonic() >= self._net_at:
                 self._net_at = time.monotonic() + SWEEP_S
                 tx.fan_out(*await webhook_deliveries.sweep_missed(connection))
+                if await webhook_circuits.probe_due(connection):
+                    tx.ring(QueueName.WEBHOOK_DELIVERY)
             tx.ring(*swept.ready)
         for end in swept.ended:
             log.warning("job_ended", job_id=end.job_id, queue=end.queue.value, outcome=end.why.value)

@@ -8,10 +8,11 @@ address.
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
@@ -28,6 +29,11 @@ _CONNECT_TIMEOUT_S: Final = 10.0  # per address, so that one that swallows packe
 _MAX_CONNECTIONS: Final = 1000  # the most a queue's concurrency can be, so that a delivery never waits for another's
 _IDLE_CONNECTIONS: Final = 50
 _IDLE_S: Final = 30.0
+# What this machine lacks: files, memory, ports, a network; a name server that answers.
+_OUR_ERRNOS: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.ENETUNREACH}
+)
+_OUR_NAME_ERRORS: Final = frozenset({socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM})
 
 
 class FailureKind(StrEnum):
@@ -57,10 +63,14 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """No answer. Nothing here names an address: a tenant must learn nothing about the network that ZapHub is in."""
+    """No answer. Nothing here names an address: a tenant must learn nothing about the network that ZapHub is in.
+
+    `is_ours`: by all signs the receiver has no part in it, as when no name server answers or no file can be opened.
+    """
 
     kind: FailureKind
     duration_ms: int
+    is_ours: bool = False
 
 
 Exchanged = Answered | Failed
@@ -99,6 +109,7 @@ class SafeClient:
         started = time.monotonic()
         exchange = _Exchange()
         kind: FailureKind | None = None
+        is_ours = False
         try:
             async with asyncio.timeout(self._timeout_s):
                 await exchange.run(self._pool, url, headers, body)
@@ -106,10 +117,10 @@ class SafeClient:
             kind = FailureKind.TARGET_FORBIDDEN
         except (TimeoutError, httpcore.TimeoutException):
             kind = FailureKind.TIMEOUT
-        except (socket.gaierror, UnicodeError):
-            kind = FailureKind.NAME_UNRESOLVED
+        except (socket.gaierror, UnicodeError) as error:
+            kind, is_ours = FailureKind.NAME_UNRESOLVED, _is_ours(error)
         except httpcore.ConnectError as error:
-            kind = FailureKind.TLS if _is_tls(error) else FailureKind.UNREACHABLE
+            kind, is_ours = FailureKind.TLS if _is_tls(error) else FailureKind.UNREACHABLE, _is_ours(error)
         except httpcore.ProtocolError:
             kind = FailureKind.BAD_ANSWER
         except (httpcore.NetworkError, OSError):
@@ -122,7 +133,7 @@ class SafeClient:
                 body=bytes(exchange.body[:KEEP_BYTES]),
                 duration_ms=duration_ms,
             )
-        return Failed(kind=kind or FailureKind.BAD_ANSWER, duration_ms=duration_ms)
+        return Failed(kind=kind or FailureKind.BAD_ANSWER, duration_ms=duration_ms, is_ours=is_ours)
 
 
 class _Exchange:
@@ -162,12 +173,24 @@ def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     return next((value.decode("latin-1") for key, value in headers if key.lower() == name), None)
 
 
-def _is_tls(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLError):
+def _is_tls(error: BaseException) -> bool:
+    return any(isinstance(cause, ssl.SSLError) for cause in _causes(error))
+
+
+def _is_ours(error: BaseException) -> bool:
+    for cause in _causes(error):
+        if isinstance(cause, socket.gaierror):
+            return cause.errno in _OUR_NAME_ERRORS
+        if isinstance(cause, OSError) and cause.errno in _OUR_ERRNOS:
             return True
-        error = error.__cause__ or error.__context__
     return False
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class _CheckedBackend(httpcore.AsyncNetworkBackend):

@@ -11,16 +11,17 @@ from uuid import UUID
 import structlog
 
 from shared.db import webhook_deliveries as deliveries
-from shared.db.pool import Pool
+from shared.db.pool import AWAY, Pool
+from shared.domain.errors import Misconfigured
 from shared.domain.ids import DeliveryId
 from shared.domain.jobs import Job
-from shared.domain.outcome import Discard, Done, Failure, Outcome
-from shared.domain.webhook import DeliveryStatus, EndDelivery, Parcel
+from shared.domain.outcome import Discard, Done, Failure, Outcome, Snooze
+from shared.domain.webhook import DeliveryStatus, EndDelivery, Parcel, PostponeDelivery
 from shared.domain.writes import Write
 from shared.failpoints import reach
 from shared.sealing import Sealer
 from shared.settings import Settings
-from shared.webhooks.client import Answered, Exchanged, SafeClient
+from shared.webhooks.client import Answered, Exchanged, Failed, SafeClient
 from shared.webhooks.endpoints import open_headers, open_keyring
 from shared.webhooks.headers import merge
 from shared.webhooks.signing import sign
@@ -31,6 +32,10 @@ log = structlog.get_logger()
 
 _USER_AGENT: Final = "ZapHub (+webhooks)"
 _JITTER: Final = 0.2
+_POSTPONE_S: Final = 10.0
+_POSTPONE_MAX_S: Final = 300.0
+# A name that no name server will ever tell, or a network that is not there at all, is a failed try after a day.
+_OUR_OUTAGE_S: Final = 86_400.0
 
 
 class Client(Protocol):
@@ -62,10 +67,14 @@ class Courier:
         """Send the delivery of a `deliver-webhook` job, to the URL and with the secrets that hold now.
 
         Twice is possible (a worker that dies after the POST): body and `webhook-id` are the same, so receivers can
-        tell. Raises Unavailable or Misconfigured, both before anything was sent.
+        tell. When it cannot be sent for a reason of our own (Postgres, the secret key, the network) it waits, and that
+        is no try.
         """
-        async with self.pool.acquire() as connection:
-            parcel = await deliveries.parcel(connection, delivery_id)
+        try:
+            async with self.pool.acquire() as connection:
+                parcel = await deliveries.parcel(connection, delivery_id)
+        except AWAY as error:
+            return self._postponed(job, delivery_id, code="UNAVAILABLE", detail="Postgres did not answer", error=error)
         if parcel is None:
             return Discard(reason="the delivery is gone")
         if not job.data.get("again", False):
@@ -79,13 +88,31 @@ class Courier:
             return Discard(reason=reason, writes=(canceled,))
         # A redelivery is a new job that counts from 1; a try that died with its worker is counted by the job alone.
         attempt = max(job.attempt, parcel.attempts + 1)
-        headers = headers_of(parcel, attempt=attempt, at=self.now(), sealer=self.sealer)
+        try:
+            headers = headers_of(parcel, attempt=attempt, at=self.now(), sealer=self.sealer)
+        except Misconfigured as error:
+            return self._postponed(job, delivery_id, code=error.public_code, detail=error.detail, error=error)
         reach("webhook_before_post")
         exchanged = await self.client.post(parcel.url, headers=headers, body=parcel.body)
         reach("webhook_after_post")
         _log(parcel, attempt, exchanged)
+        if isinstance(exchanged, Failed) and exchanged.is_ours and self._age_s(job) < _OUR_OUTAGE_S:
+            detail = "not tried: ZapHub's own network or name server did not work"
+            return self._postponed(job, delivery_id, code=exchanged.kind.value, detail=detail)
         wait_s = retry_in_s(self.delay_s(job.attempt), exchanged, now=self.now(), jitter=self.jitter())
         return settle(parcel, attempt, exchanged, retry_in_s=wait_s)
+
+    def _postponed(
+        self, job: Job, delivery_id: DeliveryId, *, code: str, detail: str, error: Exception | None = None
+    ) -> Snooze:
+        """Look again later, without a try: in 10 s, and after a longer time in a quarter of it, up to 300 s."""
+        delay_s = min(max(self._age_s(job) / 4, _POSTPONE_S), _POSTPONE_MAX_S) * self.jitter()
+        log.warning("webhook_postponed", delivery_id=str(delivery_id), code=code, error=error and type(error).__name__)
+        postpone = PostponeDelivery(delivery_id=delivery_id, reason=f"{code}: {detail}", retry_in_s=delay_s)
+        return Snooze(delay_s=delay_s, writes=(postpone,))
+
+    def _age_s(self, job: Job) -> float:
+        return (self.now() - job.created_at).total_seconds()
 
 
 @asynccontextmanager

@@ -67,6 +67,7 @@ SELECT d.id, d.endpoint_id, d.connection_id, d.event_type, d.body, d.status, d.a
 -- name: record_attempts
 -- Arrays: $1 deliveries, $2 attempts, $3 status after it, $4 duration_ms, $5 HTTP status, $6 error, $7 response, $8 next try in seconds.
 -- A delivered one stays so. The event goes with the attempt's row, so that a second run adds none. It is for the log only.
+-- One row for each endpoint that failed, or that is no longer failing: `failures` and how many of them got no answer in time.
 WITH tries AS (
   SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::int[], $5::int[], $6::text[], $7::bytea[], $8::float8[])
              AS t(delivery_id, attempt, after, duration_ms, http_status, error, response, retry_in_s)),
@@ -82,15 +83,30 @@ kept AS (
   INSERT INTO webhook_attempts (delivery_id, attempt, duration_ms, status, error, response)
   SELECT t.delivery_id, t.attempt, t.duration_ms, t.http_status, t.error, t.response FROM tries t JOIN moved m ON m.id = t.delivery_id
   ON CONFLICT ON CONSTRAINT webhook_attempts_pk DO NOTHING
-  RETURNING delivery_id)
-INSERT INTO events (tenant_id, connection_id, type, category, severity, payload, fan_out)
-SELECT e.tenant_id, m.connection_id, 'webhook.' || what.word, 'webhook', CASE what.word WHEN 'delivered' THEN 'info' ELSE 'warn' END,
-       jsonb_build_object('delivery_id', m.id, 'endpoint_id', m.endpoint_id, 'event', m.event_type, 'attempt', t.attempt,
-         'status', t.http_status, 'error', t.error, 'duration_ms', t.duration_ms, 'delivery_status', t.after, 'retry_in_s', round(t.retry_in_s)),
-       false
+  RETURNING delivery_id),
+logged AS (
+  INSERT INTO events (tenant_id, connection_id, type, category, severity, payload, fan_out)
+  SELECT e.tenant_id, m.connection_id, 'webhook.' || what.word, 'webhook', CASE what.word WHEN 'delivered' THEN 'info' ELSE 'warn' END,
+         jsonb_build_object('delivery_id', m.id, 'endpoint_id', m.endpoint_id, 'event', m.event_type, 'attempt', t.attempt,
+           'status', t.http_status, 'error', t.error, 'duration_ms', t.duration_ms, 'delivery_status', t.after, 'retry_in_s', round(t.retry_in_s)),
+         false
+    FROM kept k JOIN tries t ON t.delivery_id = k.delivery_id JOIN moved m ON m.id = k.delivery_id
+    JOIN webhook_endpoints e ON e.id = m.endpoint_id,
+         LATERAL (SELECT CASE WHEN t.after = 'delivered' THEN 'delivered' ELSE 'failed' END AS word) what)
+SELECT m.endpoint_id, (array_agg(m.connection_id))[1] AS connection_id, bool_or(t.after = 'delivered') AS is_well,
+       count(*) FILTER (WHERE t.after <> 'delivered')::int AS failures,
+       count(*) FILTER (WHERE t.error LIKE 'WEBHOOK\_TIMEOUT%')::int AS timeouts
   FROM kept k JOIN tries t ON t.delivery_id = k.delivery_id JOIN moved m ON m.id = k.delivery_id
-  JOIN webhook_endpoints e ON e.id = m.endpoint_id,
-       LATERAL (SELECT CASE WHEN t.after = 'delivered' THEN 'delivered' ELSE 'failed' END AS word) what;
+ GROUP BY m.endpoint_id
+HAVING bool_and(t.after <> 'delivered') OR m.endpoint_id IN (SELECT c.endpoint_id FROM webhook_circuits c)
+ ORDER BY m.endpoint_id;
+
+-- name: postpone
+-- Arrays: $1 deliveries, $2 reasons, $3 next try in seconds. Not tried, for a reason of our own.
+UPDATE webhook_deliveries d
+   SET last_error = t.reason, next_attempt_at = now() + t.retry_in_s * interval '1 second'
+  FROM unnest($1::uuid[], $2::text[], $3::float8[]) AS t(id, reason, retry_in_s)
+ WHERE d.id = t.id AND d.status = 'pending';
 
 -- name: end
 -- Arrays: $1 deliveries, $2 status after it, $3 reasons.

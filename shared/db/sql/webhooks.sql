@@ -93,13 +93,6 @@ VALUES ($1, $2, $3, $4, '{}')
 ON CONFLICT ON CONSTRAINT webhook_endpoints_pk DO NOTHING;
 
 -- name: disable
--- $1 id, $2 url, $3 reason, $4 the connection whose delivery told us, or NULL. No row: disabled already, or its URL is another now.
--- True when webhooks are to be made of the event webhook.disabled.
-WITH disabled AS (
-  UPDATE webhook_endpoints SET enabled = false, disabled_reason = $3, updated_at = now()
-   WHERE id = $1 AND url = $2 AND enabled
-  RETURNING id, url, disabled_reason)
-SELECT CASE WHEN $4::uuid IS NOT NULL
-            THEN event_record_v1($4, NULL, 'webhook.disabled', 'warn',
-                   jsonb_build_object('endpoint_id', d.id, 'url', d.url, 'reason', d.disabled_reason)) END AS is_wanted
-  FROM disabled d;
+-- $1 id, $2 url or NULL for whichever it is, $3 reason, $4 the connection whose delivery told us, or NULL.
+-- NULL: disabled already, or its URL is another now. True: webhooks are to be made of the event webhook.disabled.
+SELECT webhook_disable_v1($1, $2, $3, $4);

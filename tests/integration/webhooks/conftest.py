@@ -1,5 +1,6 @@
 """A client that may reach loopback, and a database with a connection, its endpoints and its events."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,17 +9,26 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import SecretStr
 
+from functions.resources import open_resources
+from functions.webhook_delivery import handle
 from shared.db.pool import Connection, Pool, open_pool
 from shared.domain.ids import DEFAULT_TENANT, ConnectionId, EventId
+from shared.domain.jobs import NewJob, QueueName
+from shared.queues.drain import Drain
+from shared.queues.registry import Work
+from shared.queues.runtime import Queues
 from shared.sealing import Sealer
 from shared.settings import load
 from shared.webhooks import endpoints
 from shared.webhooks.client import SafeClient
+from shared.webhooks.delivery import on_ended
 from shared.webhooks.endpoints import Registered, Registration
 from shared.webhooks.target import Rule, Target
 from tests.integration.webhooks.servers import LOOPBACK
 
 SECRET_KEY = "a secret key of some length"
+QUEUE = QueueName.WEBHOOK_DELIVERY
+WORK = Work(queue=QUEUE, handle=handle, on_ended=on_ended)
 
 
 @pytest.fixture
@@ -112,3 +122,23 @@ async def desk(pool: Pool) -> Desk:
     made = Desk(pool=pool, sealer=Sealer(SecretStr(SECRET_KEY)), connection_id=ConnectionId(uuid4()))
     made.connection_id = await made.connection(external_id="crm-7")
     return made
+
+
+async def drain(queues: Queues) -> None:
+    """Work the webhook queue until nothing is claimable."""
+    async with open_resources(queues) as resources, asyncio.timeout(20):
+        await Drain(queues, {QUEUE: WORK}, resources, slots={QUEUE: 3}, worker="test").until_idle()
+
+
+@pytest.fixture
+async def queues(_settings: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Queues]:
+    monkeypatch.setenv("ZAPHUB_TRANSPORT", "memory")
+    monkeypatch.setenv("ZAPHUB_WEBHOOK_ALLOW_NETWORKS", "127.0.0.0/8")
+    load.cache_clear()
+    async with await Queues.open(load()) as opened:
+        yield opened
+
+
+async def enqueue(queues: Queues, *jobs: NewJob) -> None:
+    async with queues.transaction() as tx:
+        await tx.enqueue(jobs)

@@ -4,27 +4,20 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from standardwebhooks import Webhook
 
-from functions.resources import open_resources
-from functions.webhook_delivery import handle
 from shared.db.pool import Pool
 from shared.domain.jobs import NewJob, QueueName
 from shared.domain.webhook import delivery_id_of, delivery_job, fan_out_job
-from shared.queues.drain import Drain
-from shared.queues.registry import Work
 from shared.queues.runtime import Queues
 from shared.settings import load
-from shared.webhooks.delivery import on_ended
-from tests.integration.webhooks.conftest import Desk
+from tests.integration.webhooks.conftest import Desk, drain, enqueue
 from tests.integration.webhooks.servers import Server, replying, serving
 
 QUEUE = QueueName.WEBHOOK_DELIVERY
-WORK = Work(queue=QUEUE, handle=handle, on_ended=on_ended)
 # One worker's life, in a process of its own: work the queue until it is empty.
 WORKER = """
 import asyncio
@@ -43,26 +36,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-async def drain(queues: Queues) -> None:
-    """Work the webhook queue until nothing is claimable."""
-    async with open_resources(queues) as resources, asyncio.timeout(20):
-        await Drain(queues, {QUEUE: WORK}, resources, slots={QUEUE: 3}, worker="test").until_idle()
-
-
-@pytest.fixture
-async def queues(_settings: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Queues]:
-    monkeypatch.setenv("ZAPHUB_TRANSPORT", "memory")
-    monkeypatch.setenv("ZAPHUB_WEBHOOK_ALLOW_NETWORKS", "127.0.0.0/8")
-    load.cache_clear()
-    async with await Queues.open(load()) as opened:
-        yield opened
-
-
-async def enqueue(queues: Queues, *jobs: NewJob) -> None:
-    async with queues.transaction() as tx:
-        await tx.enqueue(jobs)
 
 
 def bodies(server: Server) -> list[bytes]:
