@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from api.auth import Principal
 from api.inputs import CreateConnection, PatchConnection
 from api.resources import Resources
-from shared.db import connections, idempotency, lifecycle, messages, webhooks
+from shared.db import connections, idempotency, lifecycle, message_bulk, messages, webhooks
 from shared.db.idempotency import KeyedRequest
 from shared.db.pool import Connection, Record
 from shared.domain.errors import Conflict, InvalidInput, NotFound
@@ -16,7 +16,6 @@ from shared.domain.ids import ConnectionId
 from shared.domain.jobs import Enqueued, JobState, QueueName
 from shared.domain.message import MessageStatus
 from shared.domain.session import SessionStatus, may_move
-from shared.domain.writes import MoveMessage
 from shared.queues import ledger, new_jobs
 from shared.queues.policies import POLICIES
 from shared.queues.runtime import Transaction
@@ -25,7 +24,7 @@ from shared.webhooks import endpoints
 from shared.webhooks.target import Rule, Target
 
 # So many waiting messages of a deleted connection are cancelled by one statement.
-_CANCEL_BATCH: Final = 500
+_CANCEL_BATCH: Final = 1000
 # A start takes a connection out of these; in the others a host works on it already, or will.
 _AT_REST: Final = frozenset(
     {
@@ -204,12 +203,11 @@ async def _cancel_waiting(tx: Transaction, connection_id: ConnectionId) -> None:
     while waiting := await messages.waiting_of_connection(tx.connection, connection_id, limit=_CANCEL_BATCH):
         jobs = [pk for _, pk in waiting if pk is not None]
         ended = await ledger.cancel(tx.connection, pks=jobs, reason="the connection was deleted")
-        moves = [
-            MoveMessage(message_id=one, to=MessageStatus.CANCELED) for one, pk in waiting if pk is None or pk in ended
-        ]
-        if not moves:
+        free = [one for one, pk in waiting if pk is None or pk in ended]
+        moved, wanted = await message_bulk.move(tx.connection, free, MessageStatus.CANCELED)
+        tx.fan_out(*wanted)
+        if not moved:
             return
-        await tx.apply(moves)
 
 
 async def _record(tx: Transaction, connection_id: ConnectionId, type_: str, about: Mapping[str, Any]) -> None:

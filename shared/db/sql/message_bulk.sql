@@ -1,18 +1,15 @@
--- Many messages on one wish: found by a filter, cancelled or queued again. The function behind the first two is messages_meant_v1.
+-- Many messages on one wish: found by a filter, cancelled or queued again.
 
 -- name: meant
 -- $1 tenant, $2 allowed connections or NULL, $3 statuses, $4 statuses of connections that do not count, $5 connection, $6 error code, $7 jid,
 -- $8 created after, $9 created before, $10 metadata that it contains, $11 ids (each or NULL), $12/$13 created_at and id of the last one seen
 -- or NULL, $14 limit. The oldest first.
-SELECT m.id, m.connection_id, m.job_pk, m.created_at
-  FROM messages_meant_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) m
- WHERE $12::timestamptz IS NULL OR (m.created_at, m.id) > ($12, $13::uuid)
- ORDER BY m.created_at, m.id
- LIMIT $14;
+SELECT id, connection_id, job_pk, created_at
+  FROM messages_meant_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 
 -- name: count_meant
 -- As `meant`, $1 to $11.
-SELECT count(*) FROM messages_meant_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+SELECT count(*) FROM messages_meant_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, NULL, NULL, NULL);
 
 -- name: lock_groups
 -- $1 queue id, $2 groups. Whoever cancels or retries a message of theirs comes after this transaction.

@@ -1,19 +1,23 @@
 """Messages by a filter: counted, cancelled and retried together with jobs, history and events, or not at all."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
+from shared.db import message_bulk
 from shared.db.message_bulk import Meant, MessageFilter
 from shared.db.pool import Connection
 from shared.domain.ids import DEFAULT_TENANT
 from shared.domain.jobs import QueueName
 from shared.domain.message import CANCELABLE, MessageStatus
 from shared.queues import bulk_sends, ledger
+from shared.queues.ledger import Finish, FinishKind
 from shared.queues.runtime import Queues
 from shared.settings import Settings
 from tests.integration.api.conftest import running
@@ -266,3 +270,68 @@ async def test_a_call_that_runs_out_of_time_says_so_and_goes_on_when_asked_again
     assert (first.count, first.complete) == (0, False)
     assert (second.count, second.complete) == (3, True)
     assert await _statuses(database) == {MessageStatus.CANCELED: 3}
+
+
+async def test_a_campaign_can_be_stopped_while_it_is_being_sent(
+    api: httpx.AsyncClient, connection: dict[str, Any], database: Connection, queues: Queues
+) -> None:
+    """Whoever is faster, every message is either cancelled with its job or left to the worker that claimed it."""
+    await ledger.set_group(database, QueueName.MESSAGE_SEND, connection["id"], cap=5, rate_per_minute=0)
+    await database.execute("UPDATE job_groups SET reasons = '{}'")
+    await _accept(api, connection, 1000)
+    await _accept(api, connection, 1000)
+    claimed: set[str] = set()
+    stop = asyncio.Event()
+
+    async def work() -> None:
+        async with queues.pool.acquire() as worker:
+            while not stop.is_set():
+                jobs = await ledger.claim(worker, slots={QueueName.MESSAGE_SEND: 5}, worker="w")
+                claimed.update(job.data["messageDbId"] for job in jobs)
+                ends = [Finish(pk=j.pk, fence=j.fence, queue=j.queue, kind=FinishKind.DONE) for j in jobs]
+                await ledger.finish(worker, ends)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work())
+        answer = await api.post("/messages/cancel", json={"filter": ALL})
+        stop.set()
+
+    canceled = {str(row["id"]) for row in await database.fetch("SELECT id FROM messages WHERE status = 'canceled'")}
+    assert answer.json()["count"] == len(canceled) > 0
+    assert canceled.isdisjoint(claimed)
+    assert len(canceled) + len(claimed) == 2000
+    counted = await database.fetchrow(
+        "SELECT pending, busy FROM job_groups WHERE grp = $1 AND queue = 4", connection["id"]
+    )
+    assert tuple(counted or ()) == (0, 0)
+
+
+async def test_what_a_crash_leaves_is_whole(
+    api: httpx.AsyncClient,
+    connection: dict[str, Any],
+    queues: Queues,
+    database: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await _accept(api, connection, 5)
+    monkeypatch.setattr(bulk_sends, "BATCH", 2)
+    batches = iter([None, ConnectionResetError("the process is gone")])
+
+    async def move_once(*arguments: Any) -> Any:
+        if error := next(batches):
+            raise error
+        return await message_bulk.move(*arguments)
+
+    meant = Meant(tenant_id=DEFAULT_TENANT, allowed=None, wanted=MessageFilter(), statuses=CANCELABLE)
+    with monkeypatch.context() as patched:
+        patched.setattr(bulk_sends, "message_bulk", SimpleNamespace(meant=message_bulk.meant, move=move_once))
+        with pytest.raises(ConnectionResetError):
+            await bulk_sends.cancel(queues, meant)
+
+    assert await _statuses(database) == {"canceled": 2, "queued": 3}
+    halves = await database.fetchval(
+        "SELECT count(*) FROM messages m JOIN jobs j ON j.pk = m.job_pk"
+        " WHERE (m.status = 'canceled') <> (j.state = 'cancelled')"
+    )
+    assert halves == 0
+    assert (await bulk_sends.cancel(queues, meant)).count == 3
