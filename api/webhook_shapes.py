@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.db.pool import Record
+from shared.db.webhook_circuits import Circuit
 from shared.domain.webhook import DeliveryStatus, Endpoint
 
 _ID: Final = "5d0b9d3f-6a5e-4b0e-9c51-0a1d6fd8d6b7"
@@ -32,6 +33,10 @@ class Webhook(Shape):
     header_names: list[str] = Field(examples=[["Authorization"]])
     enabled: bool
     disabled_reason: str | None = Field(examples=["the receiver answered 410 Gone"])
+    failing_since: datetime | None = Field(description="since then no try succeeded; null: the last one did")
+    paused_until: datetime | None = Field(
+        description="it failed so often that nothing is tried before this; then one delivery is"
+    )
     created_at: datetime = Field(examples=[_TIME])
     updated_at: datetime = Field(examples=[_TIME])
 
@@ -169,7 +174,8 @@ def errors(*more: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def webhook_shown(endpoint: Endpoint) -> dict[str, Any]:
+def webhook_shown(endpoint: Endpoint, circuit: Circuit | None) -> dict[str, Any]:
+    """`circuit` None: its last try succeeded, or it may be tried as if it had."""
     return {
         "id": endpoint.id,
         "url": endpoint.url,
@@ -179,6 +185,8 @@ def webhook_shown(endpoint: Endpoint) -> dict[str, Any]:
         "header_names": endpoint.header_names,
         "enabled": endpoint.enabled,
         "disabled_reason": endpoint.disabled_reason,
+        "failing_since": None if circuit is None else circuit.failing_since,
+        "paused_until": None if circuit is None else circuit.probe_at,
         "created_at": endpoint.created_at,
         "updated_at": endpoint.updated_at,
     }

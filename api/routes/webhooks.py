@@ -14,6 +14,7 @@ from api.pages import page, place_of
 from api.routes.connections import Parts
 from api.webhook_inputs import CreateWebhook, ListWebhooks, PatchWebhook, RotateSecret
 from api.webhook_shapes import NewWebhook, RotatedSecret, Webhook, WebhookPage, errors, webhook_shown
+from shared.db import webhook_circuits
 from shared.db import webhooks as stored
 from shared.db.api_keys import Scope
 
@@ -29,7 +30,7 @@ Writer = Annotated[Principal, Depends(allowed(Scope.WEBHOOKS_WRITE))]
 async def create_webhook(request: Request, body: CreateWebhook, caller: Writer, parts: Parts) -> Response:
     """The secret that signs is shown this once. With an `Idempotency-Key` a repeated request is the same one."""
     made = await webhooks.create(parts, caller, body, await keyed_request(request, caller))
-    return answer({**webhook_shown(made.endpoint), **_secret(made.new_secret)}, status=201)
+    return answer({**webhook_shown(made.endpoint, None), **_secret(made.new_secret)}, status=201)
 
 
 @router.get("/webhooks", summary="List endpoints, newest first", response_model=WebhookPage, responses=errors())
@@ -44,22 +45,32 @@ async def list_webhooks(query: Annotated[ListWebhooks, Query()], caller: Reader,
             after=after,
             limit=query.limit + 1,
         )
-    return answer(page(found, limit=query.limit, place=lambda one: (one.created_at, one.id), show=webhook_shown))
+        failing = await webhook_circuits.of_endpoints(connection, [one.id for one in found])
+    return answer(
+        page(
+            found,
+            limit=query.limit,
+            place=lambda one: (one.created_at, one.id),
+            show=lambda one: webhook_shown(one, failing.get(one.id)),
+        )
+    )
 
 
 @router.get("/webhooks/{webhook_id}", summary="Show an endpoint", response_model=Webhook, responses=errors(404))
 async def get_webhook(webhook_id: UUID, caller: Reader, parts: Parts) -> Response:
-    """Why it is disabled is in `disabled_reason`."""
+    """Why it is disabled is in `disabled_reason`, and how it fails in `failing_since` and `paused_until`."""
     async with parts.queues.pool.acquire() as connection:
-        return answer(webhook_shown(await webhooks.found(connection, caller, webhook_id)))
+        endpoint = await webhooks.found(connection, caller, webhook_id)
+        failing = await webhook_circuits.of_endpoints(connection, [endpoint.id])
+    return answer(webhook_shown(endpoint, failing.get(endpoint.id)))
 
 
 @router.patch(
     "/webhooks/{webhook_id}", summary="Change an endpoint", response_model=Webhook, responses=errors(404, 409)
 )
 async def patch_webhook(webhook_id: UUID, body: PatchWebhook, caller: Writer, parts: Parts) -> Response:
-    """What waits for it goes to the new URL, with the new headers. `headers` replace all that there were."""
-    return answer(webhook_shown(await webhooks.patch(parts, caller, webhook_id, body)))
+    """What waits for it goes to the new URL with the new headers, at once. `headers` replace all that there were."""
+    return answer(webhook_shown(await webhooks.patch(parts, caller, webhook_id, body), None))
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, summary="Forget an endpoint", responses=errors(404))
@@ -88,8 +99,8 @@ async def rotate_webhook_secret(
 
 @router.post("/webhooks/{webhook_id}/enable", summary="Send to it again", response_model=Webhook, responses=errors(404))
 async def enable_webhook(webhook_id: UUID, caller: Writer, parts: Parts) -> Response:
-    """What it missed comes with a replay."""
-    return answer(webhook_shown(await webhooks.set_enabled(parts, caller, webhook_id, enabled=True)))
+    """It may be tried at once, however often it failed. What it missed comes with a replay."""
+    return answer(webhook_shown(await webhooks.set_enabled(parts, caller, webhook_id, enabled=True), None))
 
 
 @router.post(
@@ -97,7 +108,7 @@ async def enable_webhook(webhook_id: UUID, caller: Writer, parts: Parts) -> Resp
 )
 async def disable_webhook(webhook_id: UUID, caller: Writer, parts: Parts) -> Response:
     """What waits for it is canceled; a replay sends it later."""
-    return answer(webhook_shown(await webhooks.set_enabled(parts, caller, webhook_id, enabled=False)))
+    return answer(webhook_shown(await webhooks.set_enabled(parts, caller, webhook_id, enabled=False), None))
 
 
 def _secret(secret: str | None) -> dict[str, Any]:

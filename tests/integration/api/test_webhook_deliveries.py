@@ -270,6 +270,40 @@ async def test_a_long_replay_says_where_to_go_on(
     assert len(receiver.requests) == 10
 
 
+@pytest.mark.parametrize("how", ["test", "redeliver", "enable", "patch"])
+async def test_an_endpoint_that_fails_is_paused_and_a_person_has_it_tried_at_once(
+    api: httpx.AsyncClient, settings: Settings, how: str
+) -> None:
+    async with serving(replying(REFUSED)) as receiver:
+        webhook = await make(api, receiver.url)
+        path = f"/webhooks/{webhook['id']}"
+        for _ in range(14):
+            await api.post(f"{path}/test")
+        await drain(settings)
+        failing = (await api.get(path)).json()
+        listed = (await api.get("/webhooks")).json()["data"]
+        tried = len(receiver.requests)
+        await drain(settings)
+        assert len(receiver.requests) == tried < 14
+
+        match how:
+            case "redeliver":
+                [first, *_] = await deliveries_of(api, webhook, status="pending")
+                await api.post(f"/deliveries/{first['id']}/redeliver")
+            case "patch":
+                await api.patch(path, json={"events": ["message.*"]})
+            case _:
+                await api.post(f"{path}/{how}")
+        after = (await api.get(path)).json()
+        await drain(settings)
+
+    assert failing["paused_until"] > failing["failing_since"]
+    assert listed == [failing]
+    assert after["paused_until"] is None
+    assert (after["failing_since"] is None) is (how in {"enable", "patch"})
+    assert len(receiver.requests) > tried
+
+
 async def test_a_disabled_endpoint_is_not_tested(api: httpx.AsyncClient, ledger: Ledger) -> None:
     webhook = await make(api, "http://127.0.0.1:9/")
     await api.post(f"/webhooks/{webhook['id']}/disable")
