@@ -1,18 +1,22 @@
 """One wide line per job end: what a customer's question about a job needs, and no body and no phone number."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from shared.domain.jobs import Job
 from shared.queues.runner import Ending
 
+_INFO: Final = 20  # the standard library's number
+
 log = structlog.get_logger(__name__)
 
 
 def log_ended(end: Ending, *, was_accepted: bool, is_dead: bool) -> None:
     """`wait_ms` is from the job's making to its handler's start, retries and delays included."""
+    if was_accepted and not is_dead and not log.is_enabled_for(_INFO):
+        return
     fields = _fields(end.job)
     fields["outcome"] = "dead" if is_dead else end.word
     fields["duration_ms"] = round(end.duration_s * 1000, 1)
