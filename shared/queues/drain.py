@@ -214,5 +214,5 @@ class Drain:
         with suppress(*AWAY, *COLLISION):
             if jobs:
                 ready = await ledger.release(await lane.open(), {job.pk: job.fence for job in jobs})
-        self.held.drop(job.pk for job in jobs)
+        self.held.drop(jobs)
         return ready

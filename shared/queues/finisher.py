@@ -79,7 +79,7 @@ class Finisher:
             await self._settle(batch, finished)
 
     async def _settle(self, batch: Sequence[Ending], finished: Finished) -> None:
-        self._held.drop(end.job.pk for end in batch)
+        self._held.drop(end.job for end in batch)
         for end in batch:
             log_ended(end, was_accepted=end.job.pk in finished.accepted, is_dead=end.job.pk in finished.dead)
         self._on_finished(finished)

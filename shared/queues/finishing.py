@@ -84,9 +84,12 @@ async def _finish(queues: Queues, connection: Connection, endings: Sequence[Endi
         return await ledger.finish(connection, [end.finish for end in endings])
     async with queues.transaction(connection) as tx:
         await _lock_connections(connection, endings, parks)
-        holding = await ledger.lock(connection, {end.job.pk: end.job.fence for end in endings})
-        await tx.apply([write for end in endings for write in (end.writes if end.job.pk in holding else end.facts)])
-        return await ledger.finish(connection, [end.finish for end in endings if end.job.pk in holding])
+        # Of two claims of one job only the later can hold.
+        claims = {end.job.pk: end.job.fence for end in sorted(endings, key=lambda end: end.job.fence)}
+        pks = await ledger.lock(connection, claims)
+        holding = {claims[pk] for pk in pks}
+        await tx.apply([write for end in endings for write in (end.writes if end.job.fence in holding else end.facts)])
+        return await ledger.finish(connection, [end.finish for end in endings if end.job.fence in holding])
 
 
 async def _lock_connections(connection: Connection, endings: Sequence[Ending], parks: Sequence[str | None]) -> None:

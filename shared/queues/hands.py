@@ -103,7 +103,7 @@ class Hands:
     def lose(self, pks: set[int]) -> None:
         """Other workers have these claims by now: stop the handlers, and start none for what waits."""
         unstarted = [job for ahead in self._ahead.values() for job in ahead.drop(pks)]
-        self._held.drop(job.pk for job in unstarted)
+        self._held.drop(unstarted)
         for job in unstarted + self._held.lose(pks):
             log_lost(job)
 

@@ -8,7 +8,10 @@ from shared.domain.jobs import Job, QueueName
 
 
 class Held:
-    """From the claim to the finish's commit. The drain's loop changes it, the heartbeat's thread reads it."""
+    """From the claim to the finish's commit. The drain's loop changes it, the heartbeat's thread reads it.
+
+    By fence: a process may claim a job again before it has noticed that its first claim was lost.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -17,29 +20,29 @@ class Held:
 
     def take(self, jobs: Sequence[Job]) -> None:
         with self._lock:
-            self._jobs.update((job.pk, job) for job in jobs)
+            self._jobs.update((job.fence, job) for job in jobs)
 
-    def drop(self, pks: Iterable[int]) -> None:
+    def drop(self, jobs: Iterable[Job]) -> None:
         with self._lock:
-            for pk in pks:
-                self._jobs.pop(pk, None)
+            for job in jobs:
+                self._jobs.pop(job.fence, None)
 
     def count(self) -> int:
         return len(self._jobs)
 
     def claims(self) -> tuple[dict[int, int], dict[int, QueueName]]:
-        """The fence and the queue of each pk, of one moment; safe from any thread."""
+        """The newest fence and the queue of each pk, of one moment; safe from any thread."""
         with self._lock:
             jobs = list(self._jobs.values())
         return {job.pk: job.fence for job in jobs}, {job.pk: job.queue for job in jobs}
 
     def started(self, jobs: Sequence[Job], task: asyncio.Task[None]) -> None:
         for job in jobs:
-            self._running[job.pk] = task
+            self._running[job.fence] = task
 
     def ended(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            self._running.pop(job.pk, None)
+            self._running.pop(job.fence, None)
 
     def tasks(self) -> list[asyncio.Task[None]]:
         return list(set(self._running.values()))
@@ -48,15 +51,16 @@ class Held:
         """Stop the handlers of lost claims and return their jobs; a batch goes on, as it holds others' claims too."""
         lost = []
         tasks = list(self._running.values())
-        for pk in pks & self._running.keys():
-            if tasks.count(self._running[pk]) == 1:
-                self._running[pk].cancel()
-                lost.append(self._jobs[pk])
-        self.drop(job.pk for job in lost)
+        for fence, task in self._running.items():
+            job = self._jobs.get(fence)
+            if job is not None and job.pk in pks and tasks.count(task) == 1:
+                task.cancel()
+                lost.append(job)
+        self.drop(lost)
         return lost
 
     def cancel(self) -> list[Job]:
         """Stop every handler that still runs and return their jobs."""
         for task in self.tasks():
             task.cancel()
-        return [self._jobs[pk] for pk in self._running if pk in self._jobs]
+        return [self._jobs[fence] for fence in self._running if fence in self._jobs]

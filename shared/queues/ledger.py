@@ -167,6 +167,9 @@ async def finish(conn: Connection, finishes: Sequence[Finish]) -> Finished:
     """
     if not finishes:
         return Finished()
+    # Fences only grow: of two claims of one job that end in one batch, the earlier was lost.
+    newest = {end.pk: end.fence for end in sorted(finishes, key=lambda end: end.fence)}
+    finishes = [end for end in finishes if end.fence == newest[end.pk]]
     row = await conn.fetchrow(
         _sql.finish,
         [end.pk for end in finishes],

@@ -13,8 +13,11 @@ from shared.domain.outcome import Done, Failure, Outcome
 from shared.domain.writes import EnqueueJob, Write
 from shared.queues.brokers import QueueModule
 from shared.queues.drain import Drain
+from shared.queues.finishing import finish_all
+from shared.queues.ledger import claim
 from shared.queues.outage import Outage
 from shared.queues.registry import Work
+from shared.queues.runner import conclude
 from shared.queues.runtime import Queues
 from shared.queues.sweep import sweep
 from shared.queues.sweeper import Sweeper
@@ -78,6 +81,24 @@ async def test_a_claim_that_lapsed_while_its_handler_ran_finishes_nothing(queues
     assert len(set(fences)) == 2
     assert (row["result"], row["stalled"], row["attempt"]) == ({"by": "the second"}, 1, 2)
     assert await states(queues) == {"completed": 1}
+
+
+async def test_of_two_claims_of_a_job_that_end_at_once_only_the_laters_writes_are_kept(queues: Queues) -> None:
+    await enqueue(queues, new_job())
+    works = {STATUS: Work(queue=STATUS, handle=done)}
+    endings = []
+    async with queues.pool.acquire() as connection:
+        for name in ("late", "new"):
+            await connection.execute("UPDATE jobs SET lease_until = now() - interval '1 s' WHERE fence IS NOT NULL")
+            await sweep(connection)
+            [job] = await claim(connection, slots={STATUS: 1}, worker="test")
+            outcome = Done(result={"by": name}, writes=(EnqueueJob(job=new_job(f"of-{name}")),))
+            endings.append(conclude(works[STATUS], job, outcome, has_raised=False, duration_s=0))
+
+        await finish_all(queues, connection, works, endings)
+
+        made = await connection.fetch("SELECT job_key, result FROM jobs ORDER BY pk")
+    assert [tuple(row) for row in made] == [("job-1", {"by": "new"}), ("job-of-new", None)]
 
 
 class Probe(TaskiqMiddleware):

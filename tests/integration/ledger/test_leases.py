@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from shared.domain.jobs import QueueName
-from shared.queues.ledger import EndedWhy, FinishKind, heartbeat, lock, next_due_s, release, sweep
+from shared.queues.ledger import EndedWhy, Finish, FinishKind, finish, heartbeat, lock, next_due_s, release, sweep
 from shared.queues.policies import Runtime
 
 if TYPE_CHECKING:
@@ -47,6 +49,24 @@ async def test_a_worker_whose_claim_lapsed_cannot_finish(desk: "Desk") -> None:
 
     assert await desk.state("a") == "active"
     assert (await desk.end(new)).accepted == {new[0].pk}
+
+
+@pytest.mark.parametrize("is_late_first", [True, False])
+async def test_a_claim_counts_beside_a_dead_ones_end_in_the_same_batch(desk: "Desk", *, is_late_first: bool) -> None:
+    await desk.add("a", group="s")
+    [late] = await desk.claim()
+    await desk.elapse(6)
+    await sweep(desk.conn)
+    [new] = await desk.claim()
+    ends = [
+        Finish(pk=job.pk, fence=job.fence, queue=RECEIVE, kind=kind)
+        for job, kind in ((late, FinishKind.FAIL), (new, FinishKind.DONE))
+    ]
+
+    done = await finish(desk.conn, ends if is_late_first else ends[::-1])
+
+    assert done.accepted == {new.pk}
+    assert await desk.state("a") == "completed"
 
 
 async def test_a_fence_is_not_reused_although_a_park_gives_the_attempt_back(desk: "Desk") -> None:
