@@ -1,5 +1,6 @@
 """`/webhooks`: endpoints made, shown, changed and forgotten; what is refused, and what a limited key sees."""
 
+import json
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from shared.sealing import Sealer
 from shared.settings import Settings
 from shared.webhooks.endpoints import open_keyring
 from tests.integration.api.conftest import Ledger
+from tests.integration.api.test_odd_values import ODD
 
 URL = "https://192.0.2.1/hook"  # the settings of these tests allow its network
 SECRET = "whsec_" + "QUJD" * 10
@@ -319,3 +321,41 @@ async def test_every_call_has_a_description_examples_and_its_errors(api: httpx.A
         assert ("404" in call["responses"]) is ("{" in path), (path, method)
         assert "application/problem+json" in call["responses"]["422"]["content"], (path, method)
     assert document["components"]["schemas"]["CreateWebhook"]["examples"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/webhooks", {"url": URL, "events": ["*"], "connection_ids": None, "headers": {}, "secret": SECRET}),
+        ("PATCH", "/webhooks/{id}", {"url": URL, "events": ["*"], "connection_ids": None, "headers": {}}),
+        ("POST", "/webhooks/{id}/rotate-secret", {"secret": SECRET, "grace_seconds": 1}),
+        ("POST", "/webhooks/{id}/replay", {"since": "2026-01-01T00:00:00Z", "until": None, "cursor": None}),
+    ],
+)
+async def test_no_odd_value_is_a_fault_of_ours(
+    api: httpx.AsyncClient, method: str, path: str, body: dict[str, Any]
+) -> None:
+    url = path.format(id=(await make(api))["id"])
+
+    for field in (*body, "x"):
+        for odd in ODD:
+            text = json.dumps({**body, field: "?"}).replace('"?"', odd, 1)
+            answer = await api.request(method, url, content=text, headers={"Content-Type": "application/json"})
+            assert answer.status_code < 500, (field, odd, answer.text)
+            if answer.status_code >= 400:
+                assert answer.headers["content-type"] == "application/problem+json", (field, odd)
+
+
+@pytest.mark.parametrize("odd", ["%00", "x", "..", "%2e%2e", "00000000-0000-0000-0000-000000000000", "-1", "a" * 300])
+async def test_an_odd_id_is_not_found_or_refused(api: httpx.AsyncClient, odd: str) -> None:
+    for method, path in (
+        ("GET", f"/webhooks/{odd}"),
+        ("DELETE", f"/webhooks/{odd}"),
+        ("GET", f"/webhooks/{odd}/deliveries"),
+        ("POST", f"/webhooks/{odd}/test"),
+        ("GET", f"/deliveries/{odd}"),
+        ("POST", f"/deliveries/{odd}/redeliver"),
+    ):
+        answer = await api.request(method, path)
+
+        assert answer.status_code in {404, 405, 422}, (method, path, answer.text)
