@@ -86,11 +86,11 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(ends=st.lists(st.tuples(st.integers(0, 99), st.sampled_from(FinishKind), seconds), min_size=1, max_size=6))
     def finish(self, ends: list[tuple[int, FinishKind, float]]) -> None:
-        how = {self.held[n % len(self.held)].pk: (kind, delay_s) for n, kind, delay_s in ends}
-        chosen = self._some_held([n for n, _, _ in ends])
-        self.run(self.books.finish([(job, how[job.pk][0], self._apart(how[job.pk][1])) for job in chosen]))
-        self._drop(chosen)
-        self.run(self.books.finish([(chosen[0], FinishKind.FAIL, 0)]))
+        chosen = {job.fence: (job, kind, delay_s) for job, kind, delay_s in ((self._held(n), *how) for n, *how in ends)}
+        self.run(self.books.finish([(job, kind, self._apart(delay_s)) for job, kind, delay_s in chosen.values()]))
+        jobs = [job for job, _, _ in chosen.values()]
+        self._drop(jobs)
+        self.run(self.books.finish([(jobs[0], FinishKind.FAIL, 0)]))
 
     @precondition(lambda self: self.held)
     @rule(picks=choices)
@@ -114,7 +114,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 99), times=st.integers(1, 4))
     def die_with_it(self, pick: int, times: int) -> None:
         """A job is taken back from a dead worker and claimed again, several times over; the dead may yet speak."""
-        job = self.held[pick % len(self.held)]
+        job = self._held(pick)
         for _ in range(times):
             self.run(self.books.lapse(job))
             self.run(self.books.sweep(500))
@@ -218,7 +218,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _some_held(self, picks: list[int]) -> list[Job]:
         """One claim of each job: the dead one's or the living one's."""
-        return list({job.pk: job for job in (self.held[n % len(self.held)] for n in picks)}.values())
+        return list({job.pk: job for job in map(self._held, picks)}.values())
+
+    def _held(self, pick: int) -> Job:
+        return self.held[pick % len(self.held)]
 
     def _drop(self, jobs: list[Job]) -> None:
         fences = {job.fence for job in jobs}
@@ -227,7 +230,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 def test_no_sequence_of_calls_breaks_a_promise(database_url: str) -> None:
     bounded = settings(
-        max_examples=70,
+        max_examples=60,
         stateful_step_count=40,
         deadline=None,
         derandomize=True,
