@@ -82,6 +82,9 @@ async def take_out(parts: Resources, wanted: JobView) -> None:
         if wanted.finished_at is not None:
             await job_admin.remove_ended(tx.connection, wanted.pk)
             return
+        if session := _uuid(wanted.data.get("sessionId")):
+            # The event's foreign key locks the connection; in the lock order that comes before its group.
+            await job_admin.share_connection(tx.connection, session)
         if not await ledger.cancel(tx.connection, pks=[wanted.pk]):
             raise Conflict("The job runs now, or has just ended; only one that waits can be cancelled.")
         tx.ring(wanted.queue)

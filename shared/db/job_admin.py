@@ -10,6 +10,7 @@ from shared.db.pool import Connection
 from shared.db.sql import load
 
 _SQL = load("job_admin")
+_DRAIN = load("drain")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,3 +74,8 @@ async def dead_letters(
 async def remove_ended(connection: Connection, pk: int) -> bool:
     """Forget a job that has ended; False when it has not, or is gone already."""
     return await connection.fetchval(_SQL.remove_ended, pk) is not None
+
+
+async def share_connection(connection: Connection, connection_id: UUID) -> None:
+    """Keep a connection as it is until the transaction ends, as events about it will; nothing if there is none."""
+    await connection.execute(_DRAIN.share_connections, [connection_id])

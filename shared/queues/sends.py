@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from shared.db import message_bulk, messages
 from shared.db.messages import NewMessage
 from shared.db.pool import Record
+from shared.db.sql import load
 from shared.domain.errors import Conflict, NotFound
 from shared.domain.ids import ConnectionId, MessageId, TenantId
 from shared.domain.jid import Jid, Server, parse_jid
@@ -21,6 +22,8 @@ from shared.domain.writes import ErrorInfo, MoveMessage
 from shared.queues import ledger
 from shared.queues.policies import POLICIES
 from shared.queues.runtime import Transaction
+
+_drain: Final = load("drain")
 
 _PRIORITY: Final = POLICIES[QueueName.MESSAGE_SEND].priority
 # A person waits for a manual retry, so it goes before what is new (the seed's number).
@@ -285,6 +288,8 @@ async def _found(
     row = await messages.look_up(tx.connection, message_id, tenant_id=tenant_id, allowed=allowed)
     if row is None or row["source"] != "api":
         raise NotFound("There is no such message.")
+    # The event's foreign key locks the connection; in the lock order that comes before its group.
+    await tx.connection.execute(_drain.share_connections, [row["connection_id"]])
     return row
 
 

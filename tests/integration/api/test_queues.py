@@ -174,7 +174,7 @@ async def test_calls_on_many_jobs_need_no_body(
     assert (await api.post("/queues/session:init/clean")).json() == {"count": 0, "complete": True}
 
 
-async def _dead_messages(
+async def dead_messages(
     api: httpx.AsyncClient, connection: dict[str, Any], database: Connection, count: int
 ) -> list[str]:
     """So many messages that were refused for good, with their dead letters."""
@@ -190,10 +190,10 @@ async def _dead_messages(
     return ids
 
 
-async def test_all_dead_messages_are_sent_again_by_one_call(
+async def test_alldead_messages_are_sent_again_by_one_call(
     api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
 ) -> None:
-    ids = await _dead_messages(api, connection, database, 3)
+    ids = await dead_messages(api, connection, database, 3)
     path = "/queues/message:send/retry-failed"
 
     counted = await api.post(path, json={"dry_run": True})
@@ -210,7 +210,7 @@ async def test_all_dead_messages_are_sent_again_by_one_call(
 async def test_a_dead_letter_whose_message_moved_on_is_not_sent_again(
     api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
 ) -> None:
-    sent, doubtful, dead = await _dead_messages(api, connection, database, 3)
+    sent, doubtful, dead = await dead_messages(api, connection, database, 3)
     await database.execute("UPDATE messages SET status = 'sent' WHERE id = $1::text::uuid", sent)
     await database.execute("UPDATE messages SET status = 'unknown' WHERE id = $1::text::uuid", doubtful)
     path = "/queues/message:send/retry-failed"
@@ -227,7 +227,7 @@ async def test_a_dead_letter_whose_message_moved_on_is_not_sent_again(
 async def test_a_message_retried_by_itself_leaves_no_dead_letter(
     api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
 ) -> None:
-    [dead] = await _dead_messages(api, connection, database, 1)
+    [dead] = await dead_messages(api, connection, database, 1)
 
     await api.post(f"/messages/{dead}/retry")
 
