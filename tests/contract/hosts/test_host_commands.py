@@ -188,7 +188,7 @@ async def test_a_dead_hosts_session_comes_back_on_another_without_a_code(stage: 
                 owner = await stage.client.owner(session)
                 return owner is not None and owner.host_id == "b"
 
-            await until(is_b, within_s=15)
+            await until(is_b, within_s=60)
             await until_status(stage.queues.pool, session, "connected")
             after = await stage.owner(session)
 
@@ -209,7 +209,7 @@ async def test_a_pairing_in_progress_comes_back_too(stage: Stage) -> None:
                 owner = await stage.client.owner(session)
                 return owner is not None and owner.host_id == "b"
 
-            await until(is_b, within_s=15)
+            await until(is_b, within_s=60)
             stage.server.scan(await until_qr(stage.queues.pool, session, but=code), PHONE)
             await until_status(stage.queues.pool, session, "connected")
 

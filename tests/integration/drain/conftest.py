@@ -67,7 +67,7 @@ async def states(queues: Queues) -> dict[str, int]:
     return {row["state"]: row["n"] for row in rows}
 
 
-async def until(fact: Callable[[], Awaitable[bool] | bool], *, within_s: float = 10) -> float:
+async def until(fact: Callable[[], Awaitable[bool] | bool], *, within_s: float = 60) -> float:
     """Wait until something is true and return how long it took; fails after `within_s`."""
     began = time.monotonic()
     while time.monotonic() - began < within_s:

@@ -32,7 +32,7 @@ CONTACT = "5511999990001"
 RECEIVE, STATUS = 3, 5  # the queues' numbers in the ledger
 
 
-async def until(look: Callable[[], Awaitable[T]], *, within_s: float = 20) -> T:
+async def until(look: Callable[[], Awaitable[T]], *, within_s: float = 60) -> T:
     """Ask again until the answer is true, or fail after the deadline."""
     deadline = time.monotonic() + within_s
     while not (found := await look()):
@@ -149,7 +149,7 @@ class Stage:
             row = await self.row(connection_id)
             return row if row["status"] == wanted and row["lease_epoch"] > above_epoch else None
 
-        found = await until(look, within_s=30)
+        found = await until(look)
         assert found is not None
         return found
 

@@ -86,7 +86,7 @@ async def test_children_die_with_a_supervisor_that_is_killed(stage: Stage, start
             return True
         return False
 
-    await until(is_gone, within_s=15)
+    await until(is_gone, within_s=60)
 
 
 @pytest.mark.parametrize("failpoint", ["journal_appended", "journal_before_commit", "journal_after_commit"])
