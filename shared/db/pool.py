@@ -30,6 +30,8 @@ AWAY = (
     asyncpg.TooManyConnectionsError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    # What its client trips over when the server ends a connection at the moment that a query begins.
+    asyncpg.InternalClientError,
 )
 # Two transactions met; the same transaction, run again, goes through.
 COLLISION = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
