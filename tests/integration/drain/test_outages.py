@@ -173,7 +173,7 @@ class TestPostgresAway:
 
             worker.child_pid()
 
-            assert worker.stop()[0] == 0
+            assert worker.stop() == 0
 
 
 def _environment(settings: Settings) -> dict[str, str]:
