@@ -16,6 +16,7 @@ _sql: Final = load("line")
 _QUEUE_ID: Final = POLICIES[QueueName.MESSAGE_SEND].id
 # A place further back is shown as this one: whoever is told "10000" need not know more.
 FURTHEST: Final = 10_000
+_MOST_WAITING: Final = 100_000
 # Nothing was sent yet that would tell.
 _USUAL_SEND_S: Final = 0.5
 
@@ -28,7 +29,6 @@ class Gate:
     """
 
     now: datetime
-    waiting: int
     reasons: tuple[str, ...]
     rate_per_minute: int
     burst: int
@@ -58,7 +58,6 @@ async def gate(connection: Connection, connection_id: ConnectionId) -> Gate:
     assert row is not None, "the queue is there"
     return Gate(
         now=row["now"],
-        waiting=row["waiting"],
         reasons=tuple(row["reasons"]),
         rate_per_minute=row["rate_per_minute"],
         burst=row["burst"],
@@ -84,15 +83,16 @@ async def place_of(connection: Connection, message_id: UUID, connection_id: Conn
 
 
 async def sending(connection: Connection, connection_id: ConnectionId) -> dict[str, Any]:
-    """The whole line: `waiting`, `paused_reasons`, `rate_per_minute`, `estimated_empty_at`.
+    """The whole line: `waiting` (100000: so many or more), `paused_reasons`, `rate_per_minute`, `estimated_empty_at`.
 
     The last is when the last one is likely to start: None when none waits or the line is paused. A message that is
     not due yet is none of the line.
     """
+    waiting: int = await connection.fetchval(_sql.waiting, connection_id, _MOST_WAITING)
     at = await gate(connection, connection_id)
     return {
-        "waiting": at.waiting,
+        "waiting": min(waiting, _MOST_WAITING),
         "paused_reasons": sorted(at.reasons),
         "rate_per_minute": at.rate_per_minute,
-        "estimated_empty_at": at.passes_at(at.waiting - 1) if at.waiting else None,
+        "estimated_empty_at": at.passes_at(waiting - 1) if waiting else None,
     }

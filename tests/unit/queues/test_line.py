@@ -8,7 +8,7 @@ import pytest
 from shared.queues.line import Gate
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-OPEN = Gate(now=NOW, waiting=0, reasons=(), rate_per_minute=60, burst=10, cap=1, busy=0, drawn_s=0.0, duration_s=0.0)
+OPEN = Gate(now=NOW, reasons=(), rate_per_minute=60, burst=10, cap=1, busy=0, drawn_s=0.0, duration_s=0.0)
 
 
 def _in_s(gate: Gate, ahead: int) -> float:
