@@ -13,6 +13,7 @@ from api.webhooks import found
 from shared.db import webhook_circuits
 from shared.db import webhook_deliveries as deliveries
 from shared.db.pool import Connection, Record
+from shared.db.webhook_deliveries import EventPlace
 from shared.domain.errors import Conflict, InvalidInput, NotFound
 from shared.domain.ids import DeliveryId
 from shared.domain.jobs import Enqueued, NewJob, QueueName
@@ -21,7 +22,7 @@ from shared.queues import ledger
 from shared.queues.bulk_sends import BUDGET_S
 from shared.queues.policies import POLICIES
 from shared.queues.runtime import Transaction, retry_collisions
-from shared.webhooks.fan_out import Replayed, replay_made, replay_missed
+from shared.webhooks.fan_out import Missed, Replayed, replay_made, replay_missed
 
 _QUEUE: Final = QueueName.WEBHOOK_DELIVERY
 # Somebody waits for it: before the endpoint's other deliveries.
@@ -117,17 +118,19 @@ async def replay(parts: Resources, caller: Principal, webhook_id: UUID, wanted: 
     if wanted.since >= until:
         raise InvalidInput("This must be before `until`, and in the past.", pointer="/since")
     count, after = 0, wanted.cursor
+    place: EventPlace | None = None
 
-    async def missed() -> int:
-        return await _replay_missed(parts, endpoint, since=wanted.since, until=until)
+    async def missed() -> Missed:
+        return await _replay_missed(parts, endpoint, since=wanted.since, until=until, after=place)
 
     async def made() -> tuple[int, Replayed]:
         return await _replay_made(parts, endpoint, since=wanted.since, until=until, after=after)
 
     while after is None:
         batch = await retry_collisions(missed)
-        count += batch
-        if batch < _BATCH:
+        count += len(batch.jobs)
+        place = batch.after
+        if place is None:
             break
         if time.monotonic() >= ends_at:
             return ReplayedSoFar(count=count, complete=False, after=None)
@@ -139,11 +142,13 @@ async def replay(parts: Resources, caller: Principal, webhook_id: UUID, wanted: 
             return ReplayedSoFar(count=count, complete=after is None, after=after)
 
 
-async def _replay_missed(parts: Resources, endpoint: Endpoint, *, since: datetime, until: datetime) -> int:
+async def _replay_missed(
+    parts: Resources, endpoint: Endpoint, *, since: datetime, until: datetime, after: EventPlace | None
+) -> Missed:
     async with parts.queues.transaction() as tx:
-        jobs = await replay_missed(tx.connection, endpoint, since=since, until=until, limit=_BATCH)
-        await tx.enqueue(jobs)
-    return len(jobs)
+        page = await replay_missed(tx.connection, endpoint, since=since, until=until, after=after, limit=_BATCH)
+        await tx.enqueue(page.jobs)
+    return page
 
 
 async def _replay_made(

@@ -53,6 +53,19 @@ class Occurrence:
     external_id: str | None
 
 
+# Where an event stands in the log, by time.
+EventPlace = tuple[datetime, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed:
+    """An event that an endpoint has no delivery of."""
+
+    connection_id: ConnectionId | None
+    event: Occurrence
+    place: EventPlace
+
+
 async def lock_fan_out(connection: Connection, connection_id: ConnectionId | None) -> None:
     """Wait until no other transaction makes deliveries of this connection's events; held until the commit."""
     await connection.execute(_SQL.lock_fan_out, str(connection_id))
@@ -192,17 +205,30 @@ async def send_to_endpoint(
 
 
 async def missing(
-    connection: Connection, endpoint_id: EndpointId, *, since: datetime, until: datetime, limit: int
-) -> list[tuple[ConnectionId | None, Occurrence]]:
+    connection: Connection,
+    endpoint_id: EndpointId,
+    *,
+    since: datetime,
+    until: datetime,
+    after: EventPlace | None,
+    limit: int,
+) -> list[Missed]:
     """Return the events of a time that the endpoint subscribes to and has no delivery of, in order."""
-    rows = await connection.fetch(_SQL.missing_in_range, endpoint_id, since, until, limit)
-    return [(row["connection_id"], _occurrence(row)) for row in rows]
+    rows = await connection.fetch(_SQL.missing_in_range, endpoint_id, since, until, *(after or (None, None)), limit)
+    return [
+        Missed(
+            connection_id=row["connection_id"],
+            event=_occurrence(row),
+            place=(row["created_at"], row["position"]),
+        )
+        for row in rows
+    ]
 
 
 async def made_in(
     connection: Connection, endpoint_id: EndpointId, *, since: datetime, until: datetime, after: UUID | None, limit: int
 ) -> list[tuple[DeliveryId, ConnectionId | None]]:
-    """Deliveries made in a time that are not on their way, by id; `after` is the last one seen."""
+    """Deliveries made in a time that are not on their way, in order; `after` is the last one seen."""
     rows = await connection.fetch(_SQL.in_range, endpoint_id, since, until, after, limit)
     return [(DeliveryId(row["id"]), row["connection_id"]) for row in rows]
 

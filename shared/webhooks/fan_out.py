@@ -62,24 +62,34 @@ class Replayed:
     after: DeliveryId | None
 
 
-async def replay_missed(
-    connection: Connection, endpoint: Endpoint, *, since: datetime, until: datetime, limit: int = 500
-) -> list[NewJob]:
-    """Make the deliveries of what the endpoint missed in a time, as when it was disabled; at most `limit` events.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed:
+    """One page of what an endpoint missed, with its jobs as in Replayed."""
 
-    They get new numbers. Call again until there are fewer jobs than `limit`.
-    """
+    jobs: list[NewJob]
+    after: deliveries.EventPlace | None
+
+
+async def replay_missed(
+    connection: Connection,
+    endpoint: Endpoint,
+    *,
+    since: datetime,
+    until: datetime,
+    after: deliveries.EventPlace | None = None,
+    limit: int = 500,
+) -> Missed:
+    """Make the deliveries of what the endpoint missed in a time, as when it was disabled. They get new numbers."""
+    found = await deliveries.missing(connection, endpoint.id, since=since, until=until, after=after, limit=limit)
     missed: dict[ConnectionId | None, list[deliveries.Occurrence]] = {}
-    for connection_id, event in await deliveries.missing(
-        connection, endpoint.id, since=since, until=until, limit=limit
-    ):
-        missed.setdefault(connection_id, []).append(event)
+    for one in found:
+        missed.setdefault(one.connection_id, []).append(one.event)
     jobs: list[NewJob] = []
     for connection_id in sorted(missed, key=str):
         await deliveries.lock_fan_out(connection, connection_id)
         pairs = [(endpoint.id, event) for event in missed[connection_id]]
         jobs += await deliveries.make(connection, connection_id, pairs, priority=_REPLAY_PRIORITY)
-    return jobs
+    return Missed(jobs=jobs, after=found[-1].place if len(found) == limit else None)
 
 
 async def replay_made(

@@ -151,23 +151,29 @@ SELECT now();
 SELECT attempt, at, duration_ms, status, error, response FROM webhook_attempts WHERE delivery_id = $1 ORDER BY attempt;
 
 -- name: in_range
--- $1 endpoint, $2 since, $3 until, $4 the last id seen or NULL, $5 limit. Deliveries made in that time that are not on their way.
-SELECT id, connection_id FROM webhook_deliveries
- WHERE endpoint_id = $1 AND created_at >= $2 AND created_at < $3 AND status <> 'pending' AND ($4::uuid IS NULL OR id > $4)
- ORDER BY id
+-- $1 endpoint, $2 since, $3 until, $4 the last id seen or NULL, $5 limit. Deliveries made in that time that are not on their way, in the
+-- order in which they were made. Read along webhook_deliveries_newest, backwards: a page costs a page, however long the time is.
+SELECT d.id, d.connection_id
+  FROM webhook_deliveries d
+ WHERE d.endpoint_id = $1 AND d.created_at < $3 AND d.status <> 'pending'
+   AND d.created_at >= coalesce((SELECT a.created_at FROM webhook_deliveries a WHERE a.id = $4), $2::timestamptz)
+   AND ($4::uuid IS NULL OR d.id < $4 OR d.created_at > coalesce((SELECT a.created_at FROM webhook_deliveries a WHERE a.id = $4), '-infinity'))
+ ORDER BY d.created_at, d.id DESC
  LIMIT $5;
 
 -- name: missing_in_range
--- $1 endpoint, $2 since, $3 until, $4 limit. Events of that time without a delivery to it, as when it was disabled; in order.
-SELECT e.id, e.tenant_id, e.type, e.connection_id, e.payload::text AS payload, e.created_at, c.external_id
+-- $1 endpoint, $2 since, $3 until, $4/$5 created_at and position of the last one seen or NULL, $6 limit. Events of that time without a
+-- delivery to it, as when it was disabled; in order, read along events_by_age.
+SELECT e.id, e.tenant_id, e.type, e.connection_id, e.payload::text AS payload, e.created_at, e.position, c.external_id
   FROM events e LEFT JOIN connections c ON c.id = e.connection_id
   JOIN webhook_endpoints w ON w.id = $1 AND w.tenant_id = e.tenant_id
- WHERE e.created_at >= $2 AND e.created_at < $3 AND NOT e.fan_out AND e.type NOT IN ('webhook.delivered', 'webhook.failed')
+ WHERE e.created_at >= coalesce($4::timestamptz, $2::timestamptz) AND e.created_at < $3 AND ($4::timestamptz IS NULL OR (e.created_at, e.position) > ($4, $5::bigint))
+   AND NOT e.fan_out AND e.type NOT IN ('webhook.delivered', 'webhook.failed')
    AND (w.owner_id IS NULL OR w.owner_id = e.connection_id) AND (w.connection_ids IS NULL OR e.connection_id = ANY(w.connection_ids))
    AND ('*' = ANY(w.events) OR e.category || '.*' = ANY(w.events) OR e.type = ANY(w.events))
    AND NOT EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.endpoint_id = $1 AND d.event_id = e.id)
- ORDER BY e.position
- LIMIT $4;
+ ORDER BY e.created_at, e.position
+ LIMIT $6;
 
 -- name: about_endpoint
 -- $1 endpoint, $2 connection or NULL. The time, and what the connection's webhooks call it.
