@@ -24,6 +24,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]  # raises OSError w
 CODE: Final = "WEBHOOK_TARGET_FORBIDDEN"
 _MAX_LENGTH: Final = 2048
 _MAX_PORT: Final = 65_535
+_DOOR_TIMEOUT_S: Final = 5.0  # somebody waits for the answer
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _PUBLIC_V6: Final = IPv6Network("2000::/3")
@@ -79,16 +80,18 @@ class Rule:
 
     allow: tuple[Network, ...] = ()
     resolve: Resolve = resolve
+    door_timeout_s: float = _DOOR_TIMEOUT_S
 
     async def check(self, url: str, *, pointer: str = "/webhook_url") -> Target:
         """Judge a URL at the door. Raises InvalidInput with the code WEBHOOK_TARGET_FORBIDDEN.
 
-        A public name that does not resolve now is let in: the delivery judges again when it connects, and a DNS server
-        that is away must not refuse a customer's settings.
+        A public name that does not resolve now, within `door_timeout_s`, is let in: the delivery judges again when it
+        connects, and a DNS server that is away must not refuse a customer's settings.
         """
         parsed = parse(url, pointer=pointer)
         try:
-            await self.addresses(parsed.raw_host.decode("ascii"), port_of(parsed))
+            async with asyncio.timeout(self.door_timeout_s):
+                await self.addresses(parsed.raw_host.decode("ascii"), port_of(parsed))
         except TargetForbidden:
             raise _refused(
                 "the URL's host is not on the public internet. If it is a service of yours, whoever runs ZapHub allows "

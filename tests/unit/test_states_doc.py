@@ -12,6 +12,7 @@ from shared.domain import message, session
 from shared.domain.jobs import JobState
 from shared.domain.message import MessageStatus, ParkedReason
 from shared.domain.session import SessionStatus
+from shared.domain.webhook import DeliveryStatus
 
 Status = TypeVar("Status", bound=StrEnum)
 
@@ -22,7 +23,13 @@ _ARROW = re.compile(r"^ +(\w+|\[\*\]) --> (\w+)", re.MULTILINE)
 
 @pytest.mark.parametrize(
     ("section", "states"),
-    [("A job", JobState), ("A message", MessageStatus), ("A connection", SessionStatus), ("A message", ParkedReason)],
+    [
+        ("A job", JobState),
+        ("A message", MessageStatus),
+        ("A connection", SessionStatus),
+        ("A message", ParkedReason),
+        ("A webhook delivery", DeliveryStatus),
+    ],
 )
 def test_every_state_has_a_row(section: str, states: type[StrEnum]) -> None:
     first_cells = re.findall(r"^\| (`[^|]*`) \|", _SECTIONS[section], re.MULTILINE)

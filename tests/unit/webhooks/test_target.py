@@ -1,5 +1,6 @@
 """The target rule: every address and every spelling that must not be reached, and the few that may."""
 
+import asyncio
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 
@@ -135,6 +136,17 @@ async def test_a_public_name_that_does_not_resolve_now_is_let_in_and_judged_when
 
     with pytest.raises(OSError, match="unknown"):
         await rule.addresses("example.com", 443)
+
+
+async def test_a_name_server_that_does_not_answer_holds_nobody_up_at_the_door() -> None:
+    async def hang(_host: str, _port: int) -> Sequence[Address]:
+        return await asyncio.Future()
+
+    rule = Rule(resolve=hang, door_timeout_s=0.01)
+
+    await rule.check("https://example.com/hook")
+    with pytest.raises(InvalidInput):
+        await rule.check("https://printer.local/")
 
 
 def test_the_longest_url_is_2048_characters() -> None:
