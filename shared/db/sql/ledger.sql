@@ -37,7 +37,7 @@ SELECT ledger_heartbeat_v1($1, $2, $3);
 -- $1 at most so many jobs of each kind and queue. Always one row. The queues' numbers are folded on the way.
 SELECT s.ended, s.ready, s.next_due_s, s.swept
   FROM ledger_sweep_v1($1) s
- CROSS JOIN ledger_fold_counts_v1() f;
+ CROSS JOIN ledger_fold_counts_v2() f;
 
 -- name: outlook
 -- $1 queue ids.
@@ -155,13 +155,19 @@ SELECT j.pk
  LIMIT $3;
 
 -- name: metrics
--- $1 seconds to look back for the rates. One row per queue, the most urgent first. No job is counted: migrations/0007_job_counts.sql.
+-- $1 seconds to look back for the rates. One row per queue, the most urgent first. No job is counted: migrations/0007_*_counts.sql.
 WITH counts AS MATERIALIZED (
-       SELECT c.queue, c.state, sum(c.jobs)::bigint AS jobs
-         FROM (SELECT f.queue, f.state, f.jobs FROM job_counts f
-               UNION ALL
-               SELECT n.queue, n.state, n.jobs FROM job_count_changes n) c
-        GROUP BY c.queue, c.state),
+       SELECT f.queue, f.state, f.grp, f.jobs FROM job_counts f
+       UNION ALL
+       SELECT n.queue, n.state, n.grp, n.jobs FROM job_count_changes n),
+     -- Groups whose jobs wait for a reason, or for a token.
+     stopped AS MATERIALIZED (
+       SELECT g.queue, g.grp, g.pending
+         FROM job_groups g
+         JOIN queues q ON q.id = g.queue
+        WHERE g.reasons <> '{}'
+           OR g.pending > 0
+              AND ledger_tokens_v1(g.tat, coalesce(g.rate_per_minute, q.rate_per_minute), coalesce(g.burst, q.burst)) <= 0),
      endings AS MATERIALIZED (
        SELECT e.queue, e.state, sum(e.jobs)::bigint AS jobs
          FROM (SELECT f.queue, f.state, f.jobs, f.second FROM job_endings f
@@ -177,11 +183,9 @@ SELECT q.id AS queue, q.paused,
        extract(epoch FROM now() - (
          SELECT j.run_at FROM jobs j WHERE j.queue = q.id AND j.state IN ('waiting', 'blocked') ORDER BY j.run_at LIMIT 1)
        )::float8 AS oldest_waiting_seconds,
-       (SELECT coalesce(sum(g.pending + g.blocked), 0)::bigint
-          FROM job_groups g
-         WHERE g.queue = q.id
-           AND (g.reasons <> '{}' OR g.pending > 0
-                AND ledger_tokens_v1(g.tat, coalesce(g.rate_per_minute, q.rate_per_minute), coalesce(g.burst, q.burst)) <= 0)) AS parked
+       ((SELECT coalesce(sum(s.pending), 0) FROM stopped s WHERE s.queue = q.id)
+        + (SELECT coalesce(sum(c.jobs), 0) FROM counts c JOIN stopped s ON s.queue = c.queue AND s.grp = c.grp
+            WHERE c.queue = q.id AND c.state = 'blocked'))::bigint AS parked
   FROM queues q
  CROSS JOIN LATERAL (
    SELECT coalesce(sum(c.jobs) FILTER (WHERE c.state IN ('waiting', 'blocked')), 0)::bigint AS waiting,

@@ -14,20 +14,19 @@ from shared.queues.ledger import Finish, Finished, FinishKind
 
 # The state of the ledger that no sequence of calls may leave: zero rows are right.
 BROKEN_COUNTERS = """
-SELECT g.queue, g.grp, g.pending, g.busy, g.blocked, c.*
+SELECT g.queue, g.grp, g.pending, g.busy, c.*
   FROM job_groups g
  CROSS JOIN LATERAL (
-   SELECT count(*) FILTER (WHERE j.state = 'waiting') AS waiting, count(*) FILTER (WHERE j.state = 'active') AS active,
-          count(*) FILTER (WHERE j.state = 'blocked') AS behind
+   SELECT count(*) FILTER (WHERE j.state = 'waiting') AS waiting, count(*) FILTER (WHERE j.state = 'active') AS active
      FROM jobs j WHERE j.queue = g.queue AND j.grp = g.grp) c
- WHERE g.pending <> c.waiting OR g.busy <> c.active OR g.blocked <> c.behind
+ WHERE g.pending <> c.waiting OR g.busy <> c.active
 """
 # What the queues' numbers are made of, beside the rows themselves: zero rows are right.
 WRONG_COUNTS = """
-SELECT c.queue, c.state, sum(c.jobs) AS too_many
-  FROM (SELECT queue, state, jobs FROM job_counts UNION ALL SELECT queue, state, jobs FROM job_count_changes
-        UNION ALL SELECT queue, state, -1 FROM jobs) c
- GROUP BY c.queue, c.state
+SELECT c.queue, c.state, c.grp, sum(c.jobs) AS too_many
+  FROM (SELECT queue, state, grp, jobs FROM job_counts UNION ALL SELECT queue, state, grp, jobs FROM job_count_changes
+        UNION ALL SELECT queue, state, CASE state WHEN 'blocked' THEN coalesce(grp, '') ELSE '' END, -1 FROM jobs) c
+ GROUP BY c.queue, c.state, c.grp
 HAVING sum(c.jobs) <> 0
 """
 # A blocked job needs a live one before it, or nothing will ever free it.

@@ -43,8 +43,8 @@ SELECT 'fill-' || i, CASE WHEN i % 4 < 2 THEN 'live' END, 3, 'fill',
   FROM generate_series(0, $1::int - 1) i
 """
 FILL_GROUPS = """
-INSERT INTO job_groups (queue, grp, pending, blocked)
-SELECT queue, grp, count(*) FILTER (WHERE state = 'waiting'), count(*) FILTER (WHERE state = 'blocked')
+INSERT INTO job_groups (queue, grp, pending)
+SELECT queue, grp, count(*) FILTER (WHERE state = 'waiting')
   FROM jobs WHERE grp LIKE 'g%' GROUP BY queue, grp
 """
 # One claim asks for 100 jobs of a queue; a statement may look at each a few times.
