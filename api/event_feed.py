@@ -1,6 +1,6 @@
 """What all event streams of a process share: one look at the log for all of them, and the newest events in memory.
 
-While there are streams the log is looked at every 50 ms when something happens, every 400 ms when nothing does; without
+While there are streams the log is looked at every 50 ms when something happens, every 250 ms when nothing does; without
 streams never. A stream that is behind what is kept in memory reads the database until it is not: nothing is queued for
 anybody, so a slow client costs no memory.
 """
@@ -31,7 +31,7 @@ MAX_STREAMS_PER_KEY: Final = 200
 _RETRY_AFTER_S: Final = 5
 
 _BUSY_PAUSE_S: Final = 0.05
-_IDLE_PAUSE_S: Final = 0.4
+_IDLE_PAUSE_S: Final = 0.25
 _WAITING_PAUSE_S: Final = 0.01  # something is written and not settled: mostly a matter of milliseconds
 _READ_ROWS: Final = 100
 _WINDOW_EVENTS: Final = 2000
@@ -244,7 +244,7 @@ def block_of(event: Event) -> bytes:
 
 
 class _Pace:
-    """How long until the next look: 50 ms after something happened, then 100, 200 and every 400 ms.
+    """How long until the next look: 50 ms after something happened, then 100, 200 and every 250 ms.
 
     While something is written and not settled 10 ms, 20, 40 and so on: mostly it takes no longer.
     """
