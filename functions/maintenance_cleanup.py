@@ -17,8 +17,11 @@ _NEWEST_COMPLETED_STAY: Final = 100
 DeleteBatch = Callable[[Connection], Awaitable[int]]
 
 
-async def handle(_job: Job, use: Resources) -> Outcome:
-    """Each batch is a transaction of its own, so a worker that dies half-way has lost nothing but time."""
+async def handle(job: Job, use: Resources) -> Outcome:
+    """Each batch is a transaction of its own, so a worker that dies half-way has lost nothing but time.
+
+    The job's progress are the rows that are deleted so far.
+    """
     deleted: dict[str, int] = {"jobs": 0}
     settings = use.settings
     for queue_name in QueueName:
@@ -29,8 +32,10 @@ async def handle(_job: Job, use: Resources) -> Outcome:
         ):
             clean = partial(admin.clean, queue=queue_name, state=state, older_than_s=age_s, keep=keep)
             deleted["jobs"] += await _delete_all(clean, use)
+            job.progress.report(deleted)
     for subject, deletion in retention.deletions(settings).items():
         deleted[subject] = await _delete_all(partial(retention.delete_batch, deletion=deletion), use)
+        job.progress.report(deleted)
     return Done(result=deleted)
 
 

@@ -233,5 +233,10 @@ def on_ended(data: Mapping[str, Any], failure: Failure) -> Sequence[Write]:
     ]
 
 
-queue = work(QueueName.MESSAGE_SEND, handle, on_ended=on_ended)
+def on_timeout(failure: Failure) -> Outcome:
+    """It may have left, so it is neither failed nor tried again before its host and the device store were asked."""
+    return Unknown(failure=failure, hold_s=_SOON_S)
+
+
+queue = work(QueueName.MESSAGE_SEND, handle, on_ended=on_ended, on_timeout=on_timeout)
 task, broker, handler = queue.task, queue.broker, queue.handler

@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Final
 
 from shared.db.pool import Connection, Record
 from shared.db.sql import load
 from shared.domain.jobs import JobState, QueueName
-from shared.queues.ledger import retry
+from shared.queues.ledger import cancel, retry
 from shared.queues.policies import POLICIES, QUEUE_OF_ID, QueuePolicy
+from shared.queues.running import stop
 
 _sql: Final = load("ledger")
 
@@ -109,6 +111,24 @@ async def get_job(conn: Connection, job_id: str) -> JobView | None:
     """The newest job of this readable id, or None."""
     row = await conn.fetchrow(_sql.newest_of_id, job_id)
     return None if row is None else _view(row)
+
+
+class Cancellation(StrEnum):
+    """What `cancel_job` came to."""
+
+    CANCELED = "canceled"  # it had not begun: it has ended
+    STOPPING = "stopping"  # it runs: its worker stops it within a heartbeat, and then it is cancelled
+    TOO_LATE = "too_late"  # it has ended, or it is a send that is being tried and may have left
+
+
+async def cancel_job(conn: Connection, pk: int) -> Cancellation:
+    """Cancel a job that waits, is delayed or runs. Its domain rows are the caller's to move.
+
+    Ring the queue after the commit: the next of its order key goes on.
+    """
+    if await cancel(conn, pks=[pk]):
+        return Cancellation.CANCELED
+    return Cancellation.STOPPING if await stop(conn, [pk]) else Cancellation.TOO_LATE
 
 
 async def retry_failed(

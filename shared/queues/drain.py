@@ -81,7 +81,8 @@ class Drain:
         """Work until nothing is claimable or `deadline_s` is near, and see that the queues are rung for what is left.
 
         Returns the seconds until something falls due, 0 when there is work left, None when nothing is to come. In the
-        last third of `deadline_s`, 10 s of it at most, nothing new is claimed.
+        last third of `deadline_s`, 10 s of it at most, nothing new is claimed. A try that takes longer than what is
+        before that is too long for this drain and is stopped as one that timed out.
         """
         self._is_closing = False
         last_claim_s = deadline_s - min(deadline_s / 3, 10.0)
@@ -89,7 +90,9 @@ class Drain:
         if last_claim_s < float("inf"):
             timer = asyncio.get_running_loop().call_later(last_claim_s, self.close)
         try:
-            return await self._work(until_idle=True, grace_s=deadline_s - last_claim_s if timer else 0.0)
+            return await self._work(
+                until_idle=True, grace_s=deadline_s - last_claim_s if timer else 0.0, limit_s=last_claim_s
+            )
         finally:
             if timer is not None:
                 timer.cancel()
@@ -116,13 +119,17 @@ class Drain:
         """Other workers have these claims by now: stop the handlers, and start none for what waits."""
         self._hands.lose(pks)
 
-    async def _work(self, *, until_idle: bool, grace_s: float) -> float | None:
+    def cancel(self, pks: set[int]) -> None:
+        """Nobody wants these jobs any more: stop the handlers, and start none for what waits."""
+        self._hands.cancel(pks)
+
+    async def _work(self, *, until_idle: bool, grace_s: float, limit_s: float = float("inf")) -> float | None:
         claims, finishes = Lane(self._queues.pool), Lane(self._queues.pool)
         detach = self._queues.attach(self.ring)
         try:
             async with asyncio.TaskGroup() as group:
                 finisher = group.create_task(self._finisher.run(finishes))
-                with self._hands.open(group):
+                with self._hands.open(group, limit_s=limit_s):
                     due_s = await self._claim(claims, until_idle=until_idle)
                 detach()
                 await self._wind_down(claims, group, grace_s)

@@ -13,6 +13,7 @@ from shared.queues.ledger import Finished
 from shared.queues.outage import Outage
 from shared.queues.registry import Works
 from shared.queues.runner import Ending
+from shared.queues.running import report_progress, reports_of
 from shared.queues.runtime import Queues
 
 _AT_MOST: Final = 500
@@ -63,6 +64,8 @@ class Finisher:
             batch = self._ended[:_AT_MOST]
             try:
                 connection = await lane.open()
+                # A job that goes on later may be looked at meanwhile.
+                await report_progress(connection, reports_of(end.job for end in batch))
                 if doubts < _DOUBTS:
                     finished = await finish_all(self._queues, connection, self._works, batch)
                 else:

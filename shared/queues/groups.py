@@ -28,6 +28,10 @@ async def set_group(
     cap: int | None = None,
     rate_per_minute: int | None = None,
     burst: int | None = None,
+    weight: int | None = None,
 ) -> None:
-    """Set all three limits of a group; None is the queue's own. `rate_per_minute` 0 lifts the limit."""
-    await conn.execute(_sql.set_group, POLICIES[queue].id, group, cap, rate_per_minute, burst)
+    """Set all three limits of a group; None is the queue's own. `rate_per_minute` 0 lifts the limit.
+
+    `weight` is how many jobs the group has in its turn, 1 to 100 and 1 at first; None leaves it as it is.
+    """
+    await conn.execute(_sql.set_group, POLICIES[queue].id, group, cap, rate_per_minute, burst, weight)

@@ -10,12 +10,14 @@ from typing import Any, Final
 import structlog
 
 from shared.domain.jobs import Job, QueueName
+from shared.domain.outcome import Outcome
 from shared.queues.ahead import HOLD_S, Ahead
 from shared.queues.held import Held
 from shared.queues.job_log import log_lost
 from shared.queues.policies import POLICIES, Runtime
 from shared.queues.registry import Work, Works
-from shared.queues.runner import Ending, Execute, conclude, run_batch, run_one
+from shared.queues.runner import Ending, Execute, canceled, conclude, run_batch, run_one, stopped
+from shared.queues.stops import Stop, Stops
 
 _CANCEL_S: Final = 1.0
 
@@ -46,6 +48,8 @@ class Hands:
         self._on_free = on_free
         self._free = dict(slots)
         self._ahead = {queue: Ahead(slots=count) for queue, count in slots.items()}
+        self._stops = Stops()
+        self._limit_s = float("inf")
         self._unstarted: list[Job] = []
         self._room = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
@@ -56,9 +60,10 @@ class Hands:
         return list(self._free)
 
     @contextmanager
-    def open(self, group: asyncio.TaskGroup) -> Iterator[None]:
-        """Run what is taken in this group, until the end of the block or `close`."""
+    def open(self, group: asyncio.TaskGroup, *, limit_s: float) -> Iterator[None]:
+        """Run what is taken in this group, until the end of the block or `close`; no try for longer than `limit_s`."""
         self._group = group
+        self._limit_s = limit_s
         self._look_for_room()
         try:
             yield
@@ -92,7 +97,9 @@ class Hands:
             log.warning("claim_came_too_late", jobs=len(jobs), seconds=round(now - asked_at, 1))
             self._unstarted += jobs
             return
-        for queue, of_queue in groupby(jobs, key=lambda job: job.queue):
+        self._end_canceled([job for job in jobs if job.is_canceled])
+        wanted = [job for job in jobs if not job.is_canceled]
+        for queue, of_queue in groupby(wanted, key=lambda job: job.queue):
             self._ahead[queue].add(list(of_queue), now=now)
             self._start_next(queue)
         if self._group is None:
@@ -106,6 +113,12 @@ class Hands:
         self._held.drop(unstarted)
         for job in unstarted + self._held.lose(pks):
             log_lost(job)
+
+    def cancel(self, pks: set[int]) -> None:
+        """Nobody wants these any more: stop their handlers, unless they run in a batch, and start none."""
+        self._end_canceled([job for ahead in self._ahead.values() for job in ahead.drop(pks)])
+        for task in self._held.running(pks):
+            self._stops.stop(task, Stop.CANCELED)
 
     def to_give_back(self) -> list[Job]:
         """Take over the claims that nobody will start or that were cut off; they are still held."""
@@ -141,27 +154,46 @@ class Hands:
         self._free[queue] -= len(jobs)
         self._look_for_room()
         if work.handle_batch is not None and self._execute is None:
-            self._held.started(jobs, self._group.create_task(self._run_batch(work, jobs)))
+            task = self._group.create_task(self._run_batch(work, jobs))
+            self._held.started(jobs, task)
+            self._stops.watch(task, timeout_s=min(self._timeout_s(job) for job in jobs))
             return
         for job in jobs:
-            self._held.started([job], self._group.create_task(self._run_one(work, job)))
+            task = self._group.create_task(self._run_one(work, job))
+            self._held.started([job], task)
+            self._stops.watch(task, timeout_s=self._timeout_s(job))
+
+    def _timeout_s(self, job: Job) -> float:
+        return min(POLICIES[job.queue].timeout_s if job.timeout_s is None else job.timeout_s, self._limit_s)
+
+    def _end_canceled(self, jobs: Sequence[Job]) -> None:
+        if jobs:
+            self._on_ended([conclude(self._works[job.queue], job, canceled()) for job in jobs])
 
     async def _run_one(self, work: Work, job: Job) -> None:
         began = time.perf_counter()
         structlog.contextvars.bind_contextvars(job_id=job.job_id, queue=job.queue.value)
         try:
-            outcome, has_raised = await run_one(work, job, self._use, self._execute)
+            outcome, has_raised = await self._outcome(work, job)
             duration_s = time.perf_counter() - began
             self._ahead[work.queue].ran(duration_s)
             self._on_ended([conclude(work, job, outcome, has_raised=has_raised, duration_s=duration_s)])
         finally:
             self._free_slots(work.queue, [job])
 
+    async def _outcome(self, work: Work, job: Job) -> tuple[Outcome, bool]:
+        try:
+            return await run_one(work, job, self._use, self._execute)
+        except asyncio.CancelledError:
+            if (why := self._stops.reason()) is None:
+                raise
+            return stopped(work, job, why, timeout_s=self._timeout_s(job))
+
     async def _run_batch(self, work: Work, jobs: list[Job]) -> None:
         began = time.perf_counter()
         structlog.contextvars.bind_contextvars(queue=work.queue.value)
         try:
-            outcomes = await run_batch(work, jobs, self._use)
+            outcomes = await self._outcomes(work, jobs)
             duration_s = time.perf_counter() - began
             self._ahead[work.queue].ran(duration_s)
             self._on_ended(
@@ -173,8 +205,27 @@ class Hands:
         finally:
             self._free_slots(work.queue, jobs)
 
+    async def _outcomes(self, work: Work, jobs: Sequence[Job]) -> list[tuple[Outcome, bool]]:
+        try:
+            outcomes = await run_batch(work, jobs, self._use)
+        except asyncio.CancelledError:
+            if self._stops.reason() is None:
+                raise
+            outcomes = None
+        return outcomes or await self._one_by_one(work, jobs)
+
+    async def _one_by_one(self, work: Work, jobs: Sequence[Job]) -> list[tuple[Outcome, bool]]:
+        """A batch that raised or took too long is run again job by job, each with its own time, to find the one."""
+        task: asyncio.Task[None] | None = asyncio.current_task()
+        assert task is not None
+        outcomes = []
+        for job in jobs:
+            self._stops.watch(task, timeout_s=self._timeout_s(job))
+            outcomes.append(await self._outcome(work, job))
+        return outcomes
+
     def _free_slots(self, queue: QueueName, jobs: Sequence[Job]) -> None:
-        self._held.ended(jobs)
+        self._stops.forget(self._held.ended(jobs))
         self._free[queue] += len(jobs)
         self._start_next(queue)
         self._room.set()

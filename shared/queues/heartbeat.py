@@ -1,5 +1,7 @@
 """The heartbeat: renews the leases of what this process holds, from a thread that a busy handler cannot starve.
 
+On the way it writes down how far jobs are, and hears which of them nobody wants any more.
+
 A handler that computes or blocks holds up every task of its loop, a heartbeat task too, and then its own job and all
 others of the process would be taken for dead. The thread has a loop and a connection of its own; it only needs the
 interpreter for a moment, which Python gives it every 5 ms whatever the handler does.
@@ -15,7 +17,7 @@ import structlog
 
 from shared.db.pool import AWAY, Connection, connect
 from shared.domain.errors import Unavailable
-from shared.queues import ledger
+from shared.queues import ledger, running
 from shared.queues.held import Held
 from shared.queues.outage import Outage
 from shared.queues.policies import HEARTBEAT_S
@@ -29,10 +31,18 @@ log = structlog.get_logger(__name__)
 class Heartbeat:
     """Runs from `start` to `stop`. Call `loop_turned` from the watched loop, at least every few seconds."""
 
-    def __init__(self, database_url: str, held: Held, on_lost: Callable[[set[int]], None]) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        held: Held,
+        *,
+        on_lost: Callable[[set[int]], None],
+        on_canceled: Callable[[set[int]], None],
+    ) -> None:
         self._database_url = database_url
         self._held = held
         self._on_lost = on_lost
+        self._on_canceled = on_canceled
         self._watched = asyncio.get_running_loop()
         self._turned_at = time.monotonic()
         self._stop = threading.Event()
@@ -71,7 +81,11 @@ class Heartbeat:
             if fences and not is_stuck:
                 async with asyncio.timeout(HEARTBEAT_S):
                     lost = await ledger.heartbeat(connection, fences, queues=queues)
+                    canceled = await running.canceled(connection, fences.keys() - lost)
+                    await running.report_progress(connection, self._held.reports())
                 if lost and not self._stop.is_set():
                     self._watched.call_soon_threadsafe(self._on_lost, lost)
+                if canceled and not self._stop.is_set():
+                    self._watched.call_soon_threadsafe(self._on_canceled, canceled)
             # This loop serves nothing else, so it may as well block; a stop is noticed at once.
             self._stop.wait(HEARTBEAT_S)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterable, Sequence
 
 from shared.domain.jobs import Job, QueueName
+from shared.queues.running import Report, reports_of
 
 
 class Held:
@@ -36,13 +37,29 @@ class Held:
             jobs = list(self._jobs.values())
         return {job.pk: job.fence for job in jobs}, {job.pk: job.queue for job in jobs}
 
+    def reports(self) -> list[Report]:
+        """What the jobs said of their progress since the last call; safe from any thread."""
+        with self._lock:
+            jobs = list(self._jobs.values())
+        return reports_of(jobs)
+
+    def running(self, pks: set[int]) -> list[asyncio.Task[None]]:
+        """The tasks that run one of these jobs and no other; a batch is none."""
+        tasks = list(self._running.values())
+        return [
+            task
+            for fence, task in self._running.items()
+            if fence in self._jobs and self._jobs[fence].pk in pks and tasks.count(task) == 1
+        ]
+
     def started(self, jobs: Sequence[Job], task: asyncio.Task[None]) -> None:
         for job in jobs:
             self._running[job.fence] = task
 
-    def ended(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            self._running.pop(job.fence, None)
+    def ended(self, jobs: Sequence[Job]) -> asyncio.Task[None]:
+        """The task that ran them, and ends now."""
+        [task] = {self._running.pop(job.fence) for job in jobs}
+        return task
 
     def tasks(self) -> list[asyncio.Task[None]]:
         return list(set(self._running.values()))

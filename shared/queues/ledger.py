@@ -108,6 +108,12 @@ async def enqueue(conn: Connection, jobs: Sequence[NewJob]) -> list[Enqueued]:
         ],
     )
     made = {row["job_key"]: row for row in rows}
+    if timeouts := {
+        made[job.job_id]["pk"]: job.timeout_s
+        for job in jobs
+        if job.timeout_s is not None and made[job.job_id]["is_new"]
+    }:
+        await conn.execute(_sql.set_timeouts, list(timeouts), list(timeouts.values()))
     seen: set[str] = set()
     answers = []
     for job in jobs:
@@ -154,6 +160,8 @@ async def claim(
             priority=row["priority"],
             created_at=row["created_at"],
             expires_at=row["expires_at"],
+            timeout_s=row["timeout_s"],
+            is_canceled=row["canceled"],
         )
         for row in rows
     ]

@@ -34,6 +34,7 @@ class QueuePolicy:
     concurrency: int  # jobs at once in one worker
     retry_delays_s: tuple[float, ...]  # after the first try, the second, …; then the dead letters
     lambda_timeout_s: int
+    timeout_s: float  # a try that takes longer is stopped; more than its handler's own time limits together
     group_cap: int = 1  # jobs of one group at once, over all workers
     rate_per_minute: int = 0  # per group; 0: no limit
     burst: int = 1  # jobs a group may start at once after a quiet time
@@ -61,10 +62,14 @@ class QueuePolicy:
 
 POLICIES: Final[Mapping[Q, QueuePolicy]] = MappingProxyType(
     {
-        Q.SESSION_INIT: QueuePolicy(id=1, priority=10, concurrency=3, retry_delays_s=(5, 15, 45), lambda_timeout_s=60),
-        Q.SESSION_CLOSE: QueuePolicy(id=2, priority=8, concurrency=3, retry_delays_s=(2, 6), lambda_timeout_s=60),
+        Q.SESSION_INIT: QueuePolicy(
+            id=1, priority=10, concurrency=3, retry_delays_s=(5, 15, 45), lambda_timeout_s=60, timeout_s=120
+        ),
+        Q.SESSION_CLOSE: QueuePolicy(
+            id=2, priority=8, concurrency=3, retry_delays_s=(2, 6), lambda_timeout_s=60, timeout_s=180
+        ),
         Q.MESSAGE_RECEIVE: QueuePolicy(
-            id=3, priority=7, concurrency=10, retry_delays_s=(2, 6, 18), lambda_timeout_s=60, group_cap=10
+            id=3, priority=7, concurrency=10, retry_delays_s=(2, 6, 18), lambda_timeout_s=60, timeout_s=60, group_cap=10
         ),
         Q.MESSAGE_SEND: QueuePolicy(
             id=4,
@@ -72,13 +77,14 @@ POLICIES: Final[Mapping[Q, QueuePolicy]] = MappingProxyType(
             concurrency=5,
             retry_delays_s=(2, 6, 18, 54, 162),
             lambda_timeout_s=60,
+            timeout_s=720,  # send_timeout_s is 600 at most
             # whatsmeow sends one message of a client at a time: a second would only hold a slot.
             group_cap=1,
             rate_per_minute=80,
             burst=10,
         ),
         Q.MESSAGE_STATUS: QueuePolicy(
-            id=5, priority=4, concurrency=5, retry_delays_s=(2, 6, 18), lambda_timeout_s=60, group_cap=10
+            id=5, priority=4, concurrency=5, retry_delays_s=(2, 6, 18), lambda_timeout_s=60, timeout_s=60, group_cap=10
         ),
         Q.WEBHOOK_DELIVERY: QueuePolicy(
             id=6,
@@ -87,10 +93,13 @@ POLICIES: Final[Mapping[Q, QueuePolicy]] = MappingProxyType(
             # The seed's three, then on to about three days: 5 m, 30 m, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h.
             retry_delays_s=(10, 30, 90, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
             lambda_timeout_s=60,
+            timeout_s=360,  # webhook_timeout_s is 300 at most
             # Fewer than a worker's slots: a receiver that hangs leaves one to the others.
             group_cap=2,
         ),
-        Q.MAINTENANCE_CLEANUP: QueuePolicy(id=7, priority=1, concurrency=1, retry_delays_s=(), lambda_timeout_s=300),
+        Q.MAINTENANCE_CLEANUP: QueuePolicy(
+            id=7, priority=1, concurrency=1, retry_delays_s=(), lambda_timeout_s=300, timeout_s=3600
+        ),
     }
 )
 

@@ -12,6 +12,7 @@ from shared.domain.writes import Write
 Handle = Callable[[Job, Any], Awaitable[Outcome]]
 HandleBatch = Callable[[Sequence[Job], Any], Awaitable[Sequence[Outcome]]]
 OnEnded = Callable[[Mapping[str, Any], Failure], Sequence[Write]]
+OnTimeout = Callable[[Failure], Outcome]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +22,16 @@ class Work:
     `handle_batch` gets the jobs of one claim and returns their outcomes in the same order. `on_ended` is told a job's
     data and why it ended when no handler could say so: EXPIRED (never ran in time), STALLED (its workers died), or the
     failure of a last try that raised. Its writes are applied in the transaction that ends the job.
+
+    `on_timeout` says what became of a try that was stopped because it took too long: TIMEOUT. Without it that is a
+    failed try, so `handle` must be one that may be stopped anywhere and run again.
     """
 
     queue: QueueName
     handle: Handle | None = None
     handle_batch: HandleBatch | None = None
     on_ended: OnEnded | None = None
+    on_timeout: OnTimeout | None = None
 
 
 Works = Mapping[QueueName, Work]

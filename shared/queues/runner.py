@@ -15,6 +15,7 @@ from shared.domain.writes import MoveMessage, Write
 from shared.queues.ledger import Finish, FinishKind
 from shared.queues.policies import POLICIES
 from shared.queues.registry import Work
+from shared.queues.stops import Stop
 
 # How one job's handler is called: through Taskiq's receiver, or None for directly.
 Execute = Callable[[Work, Job, Any], Awaitable[Outcome]]
@@ -66,8 +67,32 @@ async def run_one(work: Work, job: Job, use: Any, execute: Execute | None) -> tu
     return outcome, False
 
 
-async def run_batch(work: Work, jobs: Sequence[Job], use: Any) -> list[tuple[Outcome, bool]]:  # noqa: ANN401 - resources
-    """The outcomes of a batch, in order. A batch that raises is run again one by one, to find which job it was."""
+def stopped(work: Work, job: Job, why: Stop, *, timeout_s: float) -> tuple[Outcome, bool]:
+    """As `run_one`, for a handler that was stopped."""
+    match why:
+        case Stop.CANCELED:
+            return canceled(), False
+        case Stop.TIMEOUT:
+            log.warning("job_timed_out", job_id=job.job_id, queue=job.queue.value, timeout_s=timeout_s)
+            failure = Failure(code="TIMEOUT", detail=f"The try took longer than {timeout_s:g} s and was stopped.")
+            if work.on_timeout is not None:
+                return work.on_timeout(failure), False
+            return Retry(failure=failure), True
+        case _:
+            assert_never(why)
+
+
+def canceled() -> Outcome:
+    """What becomes of a job that somebody cancelled while it ran."""
+    return Discard(reason="canceled")
+
+
+async def run_batch(
+    work: Work,
+    jobs: Sequence[Job],
+    use: Any,  # noqa: ANN401 - resources
+) -> list[tuple[Outcome, bool]] | None:
+    """The outcomes of a batch, in order; None when it raised, or is of one job: each is to be run by itself."""
     assert work.handle_batch is not None
     if len(jobs) > 1:
         try:
@@ -78,7 +103,7 @@ async def run_batch(work: Work, jobs: Sequence[Job], use: Any) -> list[tuple[Out
             if len(outcomes) == len(jobs) and all(isinstance(outcome, Outcome) for outcome in outcomes):
                 return [(outcome, False) for outcome in outcomes]
             log.error("batch_returned_no_outcomes", queue=work.queue.value, jobs=len(jobs), got=len(outcomes))
-    return [await run_one(work, job, use, None) for job in jobs]
+    return None
 
 
 async def call(work: Work, job: Job, use: Any, **dependencies: Any) -> Outcome:  # noqa: ANN401 - the handler's own

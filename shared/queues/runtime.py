@@ -155,8 +155,13 @@ class Queues:
         return await self._enqueuer.enqueue(job)
 
     async def _enqueue(self, connection: Connection, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        # A statement of its own is a transaction of its own, for two round trips less.
-        answers = await retry_collisions(lambda: ledger.enqueue(connection, jobs))
+        async def in_one() -> list[Enqueued]:
+            async with connection.transaction():
+                return await ledger.enqueue(connection, jobs)
+
+        # One statement is a transaction of its own, for two round trips less.
+        is_one = all(job.timeout_s is None for job in jobs)
+        answers = await retry_collisions((lambda: ledger.enqueue(connection, jobs)) if is_one else in_one)
         await self.ring(claimable(jobs, answers))
         return answers
 

@@ -76,7 +76,7 @@ async def _work(
     outage = Outage("postgres")
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
     drain = Drain(queues, works, use, slots=slots_for(works, settings), worker=name, execute=execute, outage=outage)
-    heartbeat = Heartbeat(settings.database_url, drain.held, drain.lose)
+    heartbeat = Heartbeat(settings.database_url, drain.held, on_lost=drain.lose, on_canceled=drain.cancel)
     sweeper = Sweeper(queues, every_work, outage=outage, on_turn=heartbeat.loop_turned)
     heartbeat.start()
     try:

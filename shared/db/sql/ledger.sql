@@ -8,8 +8,9 @@ SELECT pk, job_key, state, is_new
 
 -- name: claim
 -- Parallel arrays: $1 queue ids, $2 slots, $3 lease in seconds; $4 who claims.
-SELECT pk, job_key, queue, name, data, attempt, max_attempts, stalled, fence, grp, ord, priority, created_at, expires_at
-  FROM ledger_claim_v1($1, $2, $3, $4);
+SELECT pk, job_key, queue, name, data, attempt, max_attempts, stalled, fence, grp, ord, priority, created_at, expires_at,
+       timeout_s, canceled
+  FROM ledger_claim_v2($1, $2, $3, $4);
 
 -- name: finish
 -- Parallel arrays: $1 pks, $2 fences, $3 outcomes, $4 delays in seconds, $5 results, $6 errors. Always one row.
@@ -32,6 +33,27 @@ SELECT j.pk
 -- name: heartbeat
 -- Parallel arrays: $1 pks, $2 fences, $3 leases in seconds. The pks that are lost.
 SELECT ledger_heartbeat_v1($1, $2, $3);
+
+-- name: canceled
+-- $1 pks of claims. Those that somebody cancelled since.
+SELECT j.pk
+  FROM jobs j
+ WHERE j.pk = ANY($1::bigint[])
+   AND j.canceled_at = j.position;
+
+-- name: report_progress
+-- Parallel arrays: $1 pks, $2 fences, $3 values.
+SELECT ledger_progress_v1($1, $2, $3);
+
+-- name: stop
+-- $1 pks, $2 ids of queues that are left alone. The pks that will be stopped.
+SELECT ledger_stop_v1($1, $2);
+
+-- name: set_timeouts
+-- Parallel arrays: $1 pks, $2 seconds. For jobs that were made in this transaction.
+UPDATE jobs j
+   SET timeout_s = ($2::real[])[array_position($1::bigint[], j.pk)]
+ WHERE j.pk = ANY($1::bigint[]);
 
 -- name: sweep
 -- $1 at most so many jobs of each kind and queue. Always one row. The queues' numbers are folded on the way.

@@ -205,16 +205,19 @@ async def test_the_most_urgent_queue_is_claimed_first(queues: Queues) -> None:
     assert order == [QueueName.SESSION_CLOSE, STATUS]
 
 
-async def test_a_drain_past_its_deadline_gives_back_what_still_runs(queues: Queues) -> None:
-    async def handle(_job: Job, _use: None) -> Outcome:
+async def test_a_drain_past_its_deadline_gives_back_what_began_late_and_still_runs(queues: Queues) -> None:
+    async def handle(job: Job, _use: None) -> Outcome:
+        if job.data["n"] == 1:
+            await asyncio.sleep(0.3)
+            return Done()
         await asyncio.Event().wait()
         raise AssertionError
 
-    await enqueue(queues, new_job())
+    await enqueue(queues, new_job(1), new_job(2))
     drain = Drain(queues, {STATUS: Work(queue=STATUS, handle=handle)}, None, slots={STATUS: 1}, worker="test")
-    left = await drain.until_idle(deadline_s=0.3)
+    left = await drain.until_idle(deadline_s=0.6)
 
-    row = await job_row(queues)
+    row = await job_row(queues, "job-2")
     assert left == 0
     assert (row["state"], row["attempt"]) == ("waiting", 0)
 

@@ -11,6 +11,7 @@ from functions.resources import open_resources
 from shared.domain.errors import InvalidInput
 from shared.domain.jobs import Job, QueueName
 from shared.domain.outcome import Done, Outcome
+from shared.queues import ledger
 from shared.queues.brokers import QueueModule
 from shared.queues.registry import Work
 from shared.queues.runtime import Queues, set_current
@@ -137,10 +138,13 @@ async def test_a_cleanup_deletes_what_is_old_and_keeps_the_newest_completed_jobs
         "FROM generate_series(0, 2) n"
     )
 
-    async with open_resources(current) as use:
-        outcome = await maintenance_cleanup.handle(None, use)  # type: ignore[arg-type]  # the job says nothing more
+    await enqueue(current, new_job("cleanup", queue=QueueName.MAINTENANCE_CLEANUP))
+    async with open_resources(current) as use, current.pool.acquire() as connection:
+        [job] = await ledger.claim(connection, slots={QueueName.MAINTENANCE_CLEANUP: 1}, worker="test")
+        outcome = await maintenance_cleanup.handle(job, use)
 
     assert isinstance(outcome, Done)
-    assert await states(current) == {"completed": 100, "waiting": 1}
+    assert job.progress.news() == outcome.result
+    assert await states(current) == {"completed": 100, "waiting": 1, "active": 1}
     assert outcome.result is not None
     assert (outcome.result["jobs"], outcome.result["idempotency_keys"]) == (4, 1)

@@ -4,6 +4,7 @@ import pytest
 
 from shared.domain.jobs import QueueName as Q
 from shared.queues.policies import HEARTBEAT_S, POLICIES, Runtime
+from shared.settings import Settings
 
 
 def test_every_queue_has_a_policy_and_an_id_of_its_own() -> None:
@@ -40,6 +41,15 @@ def test_webhooks_go_on_for_about_three_days() -> None:
 
     assert delays_s[:3] == (10, 30, 90)
     assert 70 < sum(delays_s) / 3600 < 80
+
+
+def test_a_try_has_more_time_than_the_settings_may_give_its_handler() -> None:
+    def most(setting: str) -> float:
+        [bound] = [limit.le for limit in Settings.model_fields[setting].metadata if hasattr(limit, "le")]
+        return float(bound)
+
+    assert POLICIES[Q.MESSAGE_SEND].timeout_s > most("send_timeout_s")
+    assert POLICIES[Q.WEBHOOK_DELIVERY].timeout_s > most("webhook_timeout_s")
 
 
 def test_a_queue_without_retries_has_no_delay() -> None:

@@ -14,7 +14,8 @@ def _row(queue: QueueName) -> str:
     delays = ", ".join(f"{delay:g}" for delay in policy.retry_delays_s)
     retries = f"{len(policy.retry_delays_s)}: {delays} s" if delays else "none"
     leases = f"{policy.lease_s(Runtime.WORKER):g} s | {policy.lease_s(Runtime.LAMBDA):g} s"
-    return f"| `{queue}` | {policy.priority} | {policy.concurrency} | {retries} | {policy.group_cap} | {leases} |"
+    numbers = f"{policy.group_cap} | {policy.timeout_s:g} s"
+    return f"| `{queue}` | {policy.priority} | {policy.concurrency} | {retries} | {numbers} | {leases} |"
 
 
 def test_the_table_has_the_numbers_of_the_policies() -> None:
