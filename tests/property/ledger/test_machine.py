@@ -79,7 +79,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # -- workers
 
-    @rule(slots=st.dictionaries(queues, st.integers(1, 6), min_size=1))
+    @rule(slots=st.dictionaries(queues, st.sampled_from([1, 1, 2, 6]), min_size=1))
     def claim(self, slots: dict[QueueName, int]) -> None:
         self.held += self.run(self.books.claim(slots))
 
