@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, SecretStr, StrictInt, model_validator
 
-from api.inputs import MAX_BATCH, Input, Name, Time, Url
+from api.inputs import MAX_BATCH, Input, Name, Order, Time, Url
 from api.pages import DEFAULT_LIMIT, Cursor, Limit
 from shared.domain.webhook import DeliveryStatus
 
@@ -39,6 +39,10 @@ Headers = Annotated[
         examples=[{"Authorization": "Bearer 3f9c"}],
     ),
 ]
+_ORDER: Final = (
+    "`chat`: a webhook of a chat waits until the one before it was delivered or given up, however long that takes; "
+    "`none`: they may overtake each other"
+)
 Secret = Annotated[
     SecretStr | None,
     Field(
@@ -56,6 +60,7 @@ class CreateWebhook(Input):
     events: Events
     connection_ids: ConnectionIds = None
     headers: Headers = Field(default_factory=dict)
+    order: Order = Field(Order.NONE, description=_ORDER)
     secret: Secret = None
 
 
@@ -68,10 +73,11 @@ class PatchWebhook(Input):
     events: Events | None = None
     connection_ids: ConnectionIds = None
     headers: Headers | None = None
+    order: Order | None = Field(None, description=_ORDER)
 
     @model_validator(mode="after")
     def _keeps_what_must_be(self) -> Self:
-        for name in ("url", "events", "headers"):
+        for name in ("url", "events", "headers", "order"):
             if name in self.model_fields_set and getattr(self, name) is None:
                 raise ValueError(f"{name} must not be null")
         return self

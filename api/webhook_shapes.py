@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.inputs import Order
 from shared.db.pool import Record
 from shared.db.webhook_circuits import Circuit
 from shared.domain.webhook import DeliveryStatus, Endpoint
@@ -31,6 +32,7 @@ class Webhook(Shape):
     connection_ids: list[UUID] | None = Field(description="null: every connection")
     connection_id: UUID | None = Field(description="the connection whose `webhook_url` this is")
     header_names: list[str] = Field(examples=[["Authorization"]])
+    order: Order
     enabled: bool
     disabled_reason: str | None = Field(examples=["the receiver answered 410 Gone"])
     failing_since: datetime | None = Field(description="since then no try succeeded; null: the last one did")
@@ -183,6 +185,7 @@ def webhook_shown(endpoint: Endpoint, circuit: Circuit | None) -> dict[str, Any]
         "connection_ids": endpoint.connection_ids,
         "connection_id": endpoint.owner_id,
         "header_names": endpoint.header_names,
+        "order": (Order.CHAT if endpoint.keeps_order else Order.NONE).value,
         "enabled": endpoint.enabled,
         "disabled_reason": endpoint.disabled_reason,
         "failing_since": None if circuit is None else circuit.failing_since,

@@ -8,6 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from api.auth import Principal
+from api.inputs import Order
 from api.problems import Problem
 from api.resources import Resources
 from api.webhook_inputs import CreateWebhook, PatchWebhook, RotateSecret
@@ -51,6 +52,7 @@ async def create(parts: Resources, caller: Principal, wanted: CreateWebhook, key
                 headers=wanted.headers,
                 secret=wanted.secret.get_secret_value() if wanted.secret else None,
                 tenant_id=caller.tenant_id,
+                keeps_order=wanted.order is Order.CHAT,
             ),
             sealer=Sealer(parts.settings.secret_key),
         )
@@ -70,6 +72,8 @@ async def patch(parts: Resources, caller: Principal, webhook_id: UUID, wanted: P
                 raise Conflict("This is a connection's webhook_url, which gets the events of that connection alone.")
             permitted = await _permitted(tx.connection, caller, wanted.connection_ids)
             endpoint = replace(endpoint, connection_ids=None if permitted is None else tuple(permitted))
+        if wanted.order is not None:
+            endpoint = replace(endpoint, keeps_order=wanted.order is Order.CHAT)
         tx.ring(QueueName.WEBHOOK_DELIVERY)
         return await endpoints.change(
             tx.connection,

@@ -6,7 +6,7 @@ and sequences are locked before the ledger's groups, never after.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -43,7 +43,7 @@ _FAILED_FOR_DAYS: Final = f"no webhook was accepted for {webhook_circuits.DISABL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Occurrence:
-    """An event as its webhooks tell it. `payload_json` is the payload as Postgres writes it."""
+    """An event as its webhooks tell it. `payload_json` is the payload as Postgres writes it; `chat` is a message's."""
 
     id: EventId
     tenant_id: TenantId
@@ -51,6 +51,7 @@ class Occurrence:
     payload_json: str
     at: datetime
     external_id: str | None
+    chat: str | None = None
 
 
 # Where an event stands in the log, by time.
@@ -106,9 +107,11 @@ async def make(
     pairs: Sequence[tuple[EndpointId, Occurrence]],
     *,
     priority: int | None = None,
+    ordered: Collection[EndpointId] = (),
 ) -> list[NewJob]:
     """Make the deliveries that do not exist yet, numbered in the order of `pairs`, and return a job for each.
 
+    The deliveries of `ordered` endpoints go one after the other within a chat.
     Numbers are given with their sequence's row locked and go back with a rollback, so an endpoint sees none missing.
     """
     endpoints = [endpoint_id for endpoint_id, _ in pairs]
@@ -117,6 +120,7 @@ async def make(
     todo = [(endpoint_id, event) for endpoint_id, event in pairs if (endpoint_id, event.id) not in known]
     numbers = await _numbers(connection, connection_id, Counter(endpoint_id for endpoint_id, _ in todo))
     rows: list[tuple[DeliveryId, EndpointId, EventId, str, int, bytes]] = []
+    jobs: list[NewJob] = []
     for endpoint_id, event in todo:
         delivery_id, sequence = delivery_id_of(endpoint_id, event.id), next(numbers[endpoint_id])
         body = freeze_body(
@@ -129,12 +133,19 @@ async def make(
             payload_json=event.payload_json,
         )
         rows.append((delivery_id, endpoint_id, event.id, event.type, sequence, body))
+        keeps_order = endpoint_id in ordered and event.chat is not None
+        jobs.append(
+            delivery_job(
+                delivery_id,
+                endpoint_id=endpoint_id,
+                connection_id=connection_id,
+                priority=priority,
+                order_key=f"{connection_id}:{event.chat}" if keeps_order else None,
+            )
+        )
     if rows:
         await connection.execute(_SQL.insert, connection_id, *map(list, zip(*rows, strict=True)))
-    return [
-        delivery_job(delivery_id, endpoint_id=endpoint_id, connection_id=connection_id, priority=priority)
-        for delivery_id, endpoint_id, *_ in rows
-    ]
+    return jobs
 
 
 async def send_to_url(
@@ -363,4 +374,5 @@ def _occurrence(row: Record) -> Occurrence:
         payload_json=row["payload"],
         at=row["created_at"],
         external_id=row["external_id"],
+        chat=row["chat"],
     )

@@ -32,6 +32,7 @@ class NewEndpoint:
     events: Sequence[str]
     connection_ids: Sequence[ConnectionId] | None
     headers_sealed: Mapping[str, str]
+    keeps_order: bool
 
 
 def secrets_context(endpoint_id: EndpointId) -> str:
@@ -51,6 +52,7 @@ async def insert(connection: Connection, new: NewEndpoint) -> bool:
         list(new.events),
         None if new.connection_ids is None else list(new.connection_ids),
         dict(new.headers_sealed),
+        new.keeps_order,
     )
     return created is not None
 
@@ -106,7 +108,7 @@ async def of_connection(connection: Connection, connection_id: ConnectionId) -> 
 
 
 async def update(connection: Connection, endpoint: Endpoint, *, headers_sealed: Mapping[str, str] | None) -> Endpoint:
-    """Write url, events and connection_ids of `endpoint`, and its headers unless None; it may be tried at once.
+    """Write url, events, connections and order of `endpoint`, and its headers unless None; it may be tried at once.
 
     Another URL enables it again.
     """
@@ -117,6 +119,7 @@ async def update(connection: Connection, endpoint: Endpoint, *, headers_sealed: 
         list(endpoint.events),
         None if endpoint.connection_ids is None else list(endpoint.connection_ids),
         None if headers_sealed is None else dict(headers_sealed),
+        endpoint.keeps_order,
     )
     assert row is not None, "the caller read it under lock"
     await webhook_circuits.close(connection, endpoint.id)
@@ -185,6 +188,7 @@ def endpoint_of(row: Record | Mapping[str, Any]) -> Endpoint:
         events=tuple(row["events"]),
         connection_ids=None if row["connection_ids"] is None else tuple(map(ConnectionId, row["connection_ids"])),
         header_names=tuple(row["headers"]),
+        keeps_order=row["keeps_order"],
         enabled=row["enabled"],
         disabled_reason=row["disabled_reason"],
         created_at=row["created_at"],

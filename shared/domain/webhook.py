@@ -40,6 +40,7 @@ class Endpoint:
     """Where webhooks go. Header values and secrets are not here: only a delivery opens them.
 
     `owner_id` is the connection whose `webhook_url` this is. `events` empty: it gets only what is sent to it by name.
+    `keeps_order`: a delivery of a chat waits until the one before it has ended, however long that is tried.
     """
 
     id: EndpointId
@@ -49,6 +50,7 @@ class Endpoint:
     events: tuple[str, ...]
     connection_ids: tuple[ConnectionId, ...] | None
     header_names: tuple[str, ...]
+    keeps_order: bool
     enabled: bool
     disabled_reason: str | None
     created_at: datetime
@@ -178,6 +180,7 @@ def delivery_job(
     connection_id: ConnectionId | None,
     priority: int | None = None,
     again: bool = False,
+    order_key: str | None = None,
 ) -> NewJob:
     """Return the job that sends one delivery. It holds ids only: URL and secrets are read when it runs.
 
@@ -197,6 +200,7 @@ def delivery_job(
         data=data,
         priority=priority,
         group=f"endpoint:{endpoint_id}",
+        order_key=order_key,
     )
 
 

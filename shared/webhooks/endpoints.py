@@ -35,6 +35,7 @@ class Registration:
     secret: str | None = field(default=None, repr=False)
     tenant_id: TenantId = DEFAULT_TENANT
     owner_id: ConnectionId | None = None
+    keeps_order: bool = False
 
     @classmethod
     def of_connection(
@@ -87,6 +88,7 @@ async def create(
             events=check_events(wanted.events),
             connection_ids=wanted.connection_ids,
             headers_sealed=seal_headers(sealer, endpoint_id, check_headers(wanted.headers)),
+            keeps_order=wanted.keeps_order,
         ),
     )
     if not inserted:
@@ -149,7 +151,7 @@ async def change(
 ) -> Endpoint:
     """Change what is given of an endpoint that was read under lock. `headers` replace all that it had.
 
-    To change `connection_ids`, where None is a value of its own, pass an endpoint that has the new ones.
+    To change `connection_ids`, where None is a value of its own, or the order, pass an endpoint that has the new ones.
     """
     changed = replace(
         endpoint,

@@ -43,7 +43,8 @@ async def fan_out(
         for endpoint in endpoints
         if endpoint.tenant_id == event.tenant_id and matches(endpoint, event.type, connection_id)
     ]
-    jobs = await deliveries.make(connection, connection_id, pairs)
+    ordered = {endpoint.id for endpoint in endpoints if endpoint.keeps_order}
+    jobs = await deliveries.make(connection, connection_id, pairs, ordered=ordered)
     await deliveries.mark_fanned_out(connection, events)
     has_more = len(events) == limit and await deliveries.has_more_events(connection, connection_id)
     return FannedOut(events=len(events), jobs=jobs, has_more=has_more)
@@ -88,7 +89,8 @@ async def replay_missed(
     for connection_id in sorted(missed, key=str):
         await deliveries.lock_fan_out(connection, connection_id)
         pairs = [(endpoint.id, event) for event in missed[connection_id]]
-        jobs += await deliveries.make(connection, connection_id, pairs, priority=_REPLAY_PRIORITY)
+        ordered = {endpoint.id} if endpoint.keeps_order else ()
+        jobs += await deliveries.make(connection, connection_id, pairs, priority=_REPLAY_PRIORITY, ordered=ordered)
     return Missed(jobs=jobs, after=found[-1].place if len(found) == limit else None)
 
 

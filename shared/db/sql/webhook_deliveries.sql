@@ -3,8 +3,9 @@
 SELECT pg_advisory_xact_lock(1514227058, hashtext($1)); -- 'ZAf2': this module's own space of two-number keys
 
 -- name: take_events
--- $1 connection or NULL for the events without one, $2 limit. In the order they were written.
-SELECT e.id, e.tenant_id, e.type, e.payload::text AS payload, e.created_at, c.external_id
+-- $1 connection or NULL for the events without one, $2 limit. In the order they were written. The chat is a message's.
+SELECT e.id, e.tenant_id, e.type, e.payload::text AS payload, e.created_at, c.external_id,
+       CASE WHEN e.category = 'message' THEN e.payload ->> 'jid' END AS chat
   FROM events e LEFT JOIN connections c ON c.id = e.connection_id
  WHERE e.fan_out AND (e.connection_id = $1 OR $1::uuid IS NULL AND e.connection_id IS NULL)
  ORDER BY e.position
@@ -12,7 +13,7 @@ SELECT e.id, e.tenant_id, e.type, e.payload::text AS payload, e.created_at, c.ex
 
 -- name: enabled_endpoints
 -- $1 tenants, $2 connection or NULL. Key-locked: none is deleted for good before its deliveries are in.
-SELECT id, tenant_id, owner_id, url, events, connection_ids, headers, enabled, disabled_reason, created_at, updated_at
+SELECT id, tenant_id, owner_id, url, events, connection_ids, headers, keeps_order, enabled, disabled_reason, created_at, updated_at
   FROM webhook_endpoints
  WHERE tenant_id = ANY($1) AND enabled AND (owner_id IS NULL OR owner_id = $2)
  ORDER BY id
@@ -164,7 +165,8 @@ SELECT d.id, d.connection_id
 -- name: missing_in_range
 -- $1 endpoint, $2 since, $3 until, $4/$5 created_at and position of the last one seen or NULL, $6 limit. Events of that time without a
 -- delivery to it, as when it was disabled; in order, read along events_by_age.
-SELECT e.id, e.tenant_id, e.type, e.connection_id, e.payload::text AS payload, e.created_at, e.position, c.external_id
+SELECT e.id, e.tenant_id, e.type, e.connection_id, e.payload::text AS payload, e.created_at, e.position, c.external_id,
+       CASE WHEN e.category = 'message' THEN e.payload ->> 'jid' END AS chat
   FROM events e LEFT JOIN connections c ON c.id = e.connection_id
   JOIN webhook_endpoints w ON w.id = $1 AND w.tenant_id = e.tenant_id
  WHERE e.created_at >= coalesce($4::timestamptz, $2::timestamptz) AND e.created_at < $3 AND ($4::timestamptz IS NULL OR (e.created_at, e.position) > ($4, $5::bigint))

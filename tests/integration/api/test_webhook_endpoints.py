@@ -1,7 +1,7 @@
 """`/webhooks`: endpoints made, shown, changed and forgotten; what is refused, and what a limited key sees."""
 
 import json
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import httpx
@@ -18,6 +18,7 @@ from tests.integration.api.test_odd_values import ODD
 
 URL = "https://192.0.2.1/hook"  # the settings of these tests allow its network
 SECRET = "whsec_" + "QUJD" * 10
+FIELDS: Final[dict[str, Any]] = {"url": URL, "events": ["*"], "connection_ids": None, "headers": {}, "order": "chat"}
 
 
 async def make(api: httpx.AsyncClient, **fields: object) -> dict[str, Any]:
@@ -44,7 +45,9 @@ async def test_an_endpoint_is_made_shown_changed_and_forgotten(api: httpx.AsyncC
     path = f"/webhooks/{made['id']}"
 
     shown = (await api.get(path)).json()
-    changed = await api.patch(path, json={"events": ["*"], "headers": {"X-Team": "a"}, "url": URL + "/2"})
+    changed = await api.patch(
+        path, json={"events": ["*"], "headers": {"X-Team": "a"}, "url": URL + "/2", "order": "chat"}
+    )
     deleted = await api.delete(path)
 
     NewWebhook.model_validate(made)
@@ -53,7 +56,7 @@ async def test_an_endpoint_is_made_shown_changed_and_forgotten(api: httpx.AsyncC
     assert (shown["url"], shown["events"], shown["connection_ids"]) == (URL, ["message.*"], None)
     assert (shown["header_names"], shown["enabled"]) == (["Authorization"], True)
     assert (changed.json()["events"], changed.json()["header_names"]) == (["*"], ["X-Team"])
-    assert changed.json()["url"] == URL + "/2"
+    assert (changed.json()["url"], shown["order"], changed.json()["order"]) == (URL + "/2", "none", "chat")
     assert (deleted.status_code, deleted.content) == (204, b"")
     assert (await api.get(path)).status_code == 404
     assert (await api.delete(path)).status_code == 404
@@ -192,6 +195,7 @@ async def test_it_is_disabled_and_enabled_by_hand_and_by_another_url(api: httpx.
         ({"headers": {"X-A": 1}}, "/headers/X-A", "VALIDATION_ERROR"),
         ({"headers": {f"X-{number}": "a" for number in range(21)}}, "/headers", "VALIDATION_ERROR"),
         ({"secret": "whsec_short"}, "/secret", "VALIDATION_ERROR"),
+        ({"order": "strict"}, "/order", "VALIDATION_ERROR"),
         ({"follow_redirects": True}, "/follow_redirects", "VALIDATION_ERROR"),
     ],
 )
@@ -326,8 +330,12 @@ async def test_every_call_has_a_description_examples_and_its_errors(api: httpx.A
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
-        ("POST", "/webhooks", {"url": URL, "events": ["*"], "connection_ids": None, "headers": {}, "secret": SECRET}),
-        ("PATCH", "/webhooks/{id}", {"url": URL, "events": ["*"], "connection_ids": None, "headers": {}}),
+        (
+            "POST",
+            "/webhooks",
+            {"url": URL, "events": ["*"], "connection_ids": None, "headers": {}, "order": "chat", "secret": SECRET},
+        ),
+        ("PATCH", "/webhooks/{id}", FIELDS),
         ("POST", "/webhooks/{id}/rotate-secret", {"secret": SECRET, "grace_seconds": 1}),
         ("POST", "/webhooks/{id}/replay", {"since": "2026-01-01T00:00:00Z", "until": None, "cursor": None}),
     ],

@@ -81,9 +81,15 @@ class Desk:
         connection_ids: Sequence[ConnectionId] | None = None,
         headers: Mapping[str, str] | None = None,
         secret: str | None = None,
+        keeps_order: bool = False,
     ) -> Registered:
         wanted = Registration(
-            target=Target(url), events=events, connection_ids=connection_ids, headers=headers or {}, secret=secret
+            target=Target(url),
+            events=events,
+            connection_ids=connection_ids,
+            headers=headers or {},
+            secret=secret,
+            keeps_order=keeps_order,
         )
         async with self.pool.acquire() as connection:
             return await endpoints.create(connection, wanted, sealer=self.sealer)

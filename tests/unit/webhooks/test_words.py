@@ -23,6 +23,7 @@ ENDPOINT = Endpoint(
     events=("message.*", "session.connected"),
     connection_ids=None,
     header_names=(),
+    keeps_order=False,
     enabled=True,
     disabled_reason=None,
     created_at=datetime(2026, 1, 1, tzinfo=UTC),
