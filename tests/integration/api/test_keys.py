@@ -197,7 +197,7 @@ async def test_keys_are_listed_page_by_page(api: httpx.AsyncClient) -> None:
 
 
 async def test_every_call_but_the_open_ones_wants_a_key(settings: Settings) -> None:
-    open_paths = {"/healthz", "/readyz"}
+    open_paths = {"/healthz", "/readyz", "/metrics"}
     async with running(settings, key=None) as api:
         document = (await api.get("/openapi.json")).json()
         for path, calls in document["paths"].items():
