@@ -104,6 +104,7 @@ class Config(Input):
     send_rate_per_minute: StrictInt | None = Field(
         None, ge=0, le=_MAX_RATE, description="0: no limit; null: as the service is set"
     )
+    send_weight: StrictInt = Field(1, ge=1, le=100, description="messages in its turn, when connections take turns")
 
     @model_validator(mode="after")
     def _is_small(self) -> Self:

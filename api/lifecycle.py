@@ -6,7 +6,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from api.auth import Principal
-from api.inputs import CreateConnection, PatchConnection
+from api.inputs import Config, CreateConnection, PatchConnection
 from api.resources import Resources
 from shared.db import connections, idempotency, lifecycle, message_bulk, messages, webhooks
 from shared.db.idempotency import KeyedRequest
@@ -72,7 +72,7 @@ async def create(parts: Resources, caller: Principal, wanted: CreateConnection, 
             pairing_phone=wanted.pairing.phone,
         ):
             raise _external_id_taken()
-        await _limit(tx.connection, connection_id, wanted.config.send_rate_per_minute)
+        await _limit(tx.connection, connection_id, wanted.config)
         registered = target and await endpoints.create_for_connection(
             tx.connection,
             connection_id,
@@ -111,7 +111,7 @@ async def patch(parts: Resources, caller: Principal, connection_id: UUID, wanted
             metadata=row["metadata"] if wanted.metadata is None else wanted.metadata,
         )
         if wanted.config is not None:
-            await _limit(tx.connection, row["id"], wanted.config.send_rate_per_minute)
+            await _limit(tx.connection, row["id"], wanted.config)
             tx.ring(QueueName.MESSAGE_SEND)
         secret = await _patch_webhook(tx.connection, parts, wanted, row, target)
         return Changed(connection=await lifecycle.shown(tx.connection, row["id"]), webhook_secret=secret)
@@ -233,9 +233,15 @@ async def _judged(parts: Resources, url: str | None) -> Target | None:
     return await Rule(allow=tuple(parts.settings.webhook_allow_networks)).check(url)
 
 
-async def _limit(connection: Connection, connection_id: ConnectionId, rate_per_minute: int | None) -> None:
-    """Give its sends a rate of their own; None is the queue's."""
-    await ledger.set_group(connection, QueueName.MESSAGE_SEND, str(connection_id), rate_per_minute=rate_per_minute)
+async def _limit(connection: Connection, connection_id: ConnectionId, config: Config) -> None:
+    """Give its sends a rate of their own, or the queue's, and their weight."""
+    await ledger.set_group(
+        connection,
+        QueueName.MESSAGE_SEND,
+        str(connection_id),
+        rate_per_minute=config.send_rate_per_minute,
+        weight=config.send_weight,
+    )
 
 
 async def _patch_webhook(

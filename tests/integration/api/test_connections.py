@@ -70,6 +70,7 @@ async def test_a_secret_that_was_brought_is_not_shown(api: httpx.AsyncClient) ->
         ({"label": "a", "pairing": {"method": "code"}}, "/pairing"),
         ({"label": "a", "config": {"send_rate_per_minute": -1}}, "/config/send_rate_per_minute"),
         ({"label": "a", "config": {"send_rate_per_minute": "5"}}, "/config/send_rate_per_minute"),
+        ({"label": "a", "config": {"send_weight": 0}}, "/config/send_weight"),
         ({"label": "a", "webhook_secret": "whsec_x"}, ""),
         ({"label": "a", "webhook_url": "https://192.0.2.1/", "webhook_secret": "short"}, "/webhook_secret"),
         ({"label": "a", "webhook_url": "ftp://example.com"}, "/webhook_url"),
@@ -196,6 +197,23 @@ async def test_a_rate_of_its_own_reaches_the_group(
         "SELECT rate_per_minute FROM job_groups WHERE grp = $1 AND queue = 4", connection["id"]
     )
     assert rate == 7
+
+
+async def test_a_weight_of_its_own_reaches_the_group_and_goes_with_the_config(
+    api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
+) -> None:
+    async def weight() -> int:
+        found: int = await database.fetchval(
+            "SELECT weight FROM job_groups WHERE grp = $1 AND queue = 4", connection["id"]
+        )
+        return found
+
+    path = f"/connections/{connection['id']}"
+    await api.patch(path, json={"config": {"send_weight": 3}})
+    given = await weight()
+    await api.patch(path, json={"config": {}})
+
+    assert (given, await weight()) == (3, 1)
 
 
 async def test_while_an_opening_is_pending_a_start_is_that_one(
