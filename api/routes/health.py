@@ -7,6 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Response
 
 from api.answers import answer
+from api.impatient import within
 from api.problems import Problem
 from api.routes.connections import Parts
 from shared.db.pool import AWAY, DatabaseError
@@ -27,8 +28,8 @@ async def healthz() -> Response:
 async def readyz(parts: Parts) -> Response:
     """Without its bell ZapHub works, a second later: that is `degraded`, and still 200."""
     try:
-        async with asyncio.timeout(_ANSWER_S):
-            await parts.queues.pool.fetchval("SELECT 1")
+        async with within(parts.queues.pool, _ANSWER_S) as connection:
+            await connection.fetchval("SELECT 1")
     except (*AWAY, DatabaseError) as error:
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "Postgres does not answer.", retryable=True

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from api.auth import authenticate
 from api.http_timing import HttpTiming
+from api.impatient import within
 from api.problems import Problem
 from api.resources import Resources
 from api.routes.connections import Parts
@@ -68,7 +69,7 @@ async def _asked(parts: Resources) -> list[Family]:
         return Family("zaphub_database_up", "gauge", "1 while Postgres answers the API.", [({}, value)])
 
     try:
-        async with asyncio.timeout(_ANSWER_S), parts.queues.pool.acquire() as connection:
+        async with within(parts.queues.pool, _ANSWER_S) as connection:
             return [up(1), *await metrics_text.families(connection)]
     except (*AWAY, DatabaseError):
         return [up(0)]

@@ -22,6 +22,15 @@ class Relay:
         self._shown = shown
         self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        self._flows = asyncio.Event()
+        self._flows.set()
+
+    def freeze(self) -> None:
+        """Carry nothing more, and close nothing: a server that hangs."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        self._flows.set()
 
     async def up(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self._shown)
@@ -46,6 +55,7 @@ class Relay:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65_536):
+                await self._flows.wait()
                 writer.write(data)
                 await writer.drain()
         writer.close()
@@ -85,3 +95,21 @@ async def test_without_postgres_nothing_is_accepted(
     assert (ready.status_code, alive.status_code) == (503, 200)
     assert (back.status_code, back.json()["data"]) == (200, [])
     assert await database.fetchval("SELECT count(*) FROM connections") == 0
+
+
+async def test_a_postgres_that_hangs_keeps_nobody_waiting_who_asks_whether_it_is_there(
+    settings: Settings, database_url: str
+) -> None:
+    async with (
+        relayed(database_url) as (url, relay),
+        running(settings.model_copy(update={"database_url": url})) as api,
+    ):
+        relay.freeze()
+        ready, metrics = await asyncio.gather(api.get("/readyz"), api.get("/metrics"))
+        relay.thaw()
+        back = await api.get("/readyz")
+
+    assert (ready.status_code, ready.json()["code"]) == (503, "UNAVAILABLE")
+    assert metrics.status_code == 200
+    assert "zaphub_database_up 0" in metrics.text.splitlines()
+    assert back.json()["checks"]["postgres"] == "ok"
