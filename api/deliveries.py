@@ -10,10 +10,10 @@ from api.auth import Principal
 from api.resources import Resources
 from api.webhook_inputs import ReplayWebhook
 from api.webhooks import found
-from shared.db import webhook_circuits
+from shared.db import webhook_circuits, webhook_log
 from shared.db import webhook_deliveries as deliveries
 from shared.db.pool import Connection, Record
-from shared.db.webhook_deliveries import EventPlace
+from shared.db.webhook_log import EventPlace
 from shared.domain.errors import Conflict, InvalidInput, NotFound
 from shared.domain.ids import DeliveryId
 from shared.domain.jobs import Enqueued, NewJob, QueueName
@@ -50,7 +50,7 @@ class ReplayedSoFar:
 
 async def shown(connection: Connection, caller: Principal, delivery_id: UUID) -> Record:
     """A delivery that the caller may see. Raises NotFound."""
-    row = await deliveries.get(connection, delivery_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids)
+    row = await webhook_log.get(connection, delivery_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids)
     if row is None:
         raise NotFound("There is no such delivery.")
     return row
@@ -112,7 +112,7 @@ async def replay(parts: Resources, caller: Principal, webhook_id: UUID, wanted: 
     ends_at = time.monotonic() + BUDGET_S
     async with parts.queues.pool.acquire() as connection:
         endpoint = _enabled(await found(connection, caller, webhook_id))
-        now = await deliveries.now(connection)
+        now = await webhook_log.now(connection)
     # What this call makes is made after `until`, so it is not sent again by its own later batches.
     until = now if wanted.until is None else min(wanted.until, now)
     if wanted.since >= until:
@@ -163,8 +163,8 @@ async def _replay_made(
 async def _enqueue_again(tx: Transaction, jobs: list[NewJob], ids: list[DeliveryId]) -> list[Enqueued]:
     """Jobs first: a worker that finishes one of these locks its group before its delivery too."""
     made = await tx.enqueue(jobs)
-    await deliveries.reopen(tx.connection, ids)
-    await deliveries.forget_dead_letters(tx.connection, POLICIES[_QUEUE].id, [job.job_id for job in jobs])
+    await webhook_log.reopen(tx.connection, ids)
+    await webhook_log.forget_dead_letters(tx.connection, POLICIES[_QUEUE].id, [job.job_id for job in jobs])
     return made
 
 

@@ -22,7 +22,7 @@ from api.webhook_shapes import (
     delivery_shown,
     errors,
 )
-from shared.db import webhook_deliveries as stored
+from shared.db import webhook_log
 from shared.domain.jobs import QueueName
 
 router = APIRouter(tags=["webhooks"], route_class=JsonRoute)
@@ -69,7 +69,7 @@ async def list_deliveries(
     after = place_of(query.cursor)
     async with parts.queues.pool.acquire() as connection:
         endpoint = await webhooks.found(connection, caller, webhook_id)
-        rows = await stored.page(
+        rows = await webhook_log.page(
             connection,
             endpoint.id,
             status=query.status,
@@ -90,7 +90,7 @@ async def get_delivery(delivery_id: UUID, caller: Reader, parts: Parts) -> Respo
     """`response` is what the receiver answered, up to 2 kB: escape it where you show it."""
     async with parts.queues.pool.acquire() as connection:
         row = await deliveries.shown(connection, caller, delivery_id)
-        attempts = await stored.attempts_of(connection, delivery_id)
+        attempts = await webhook_log.attempts_of(connection, delivery_id)
     return answer({**delivery_shown(row), "body": row["body"], "attempts": [attempt_shown(one) for one in attempts]})
 
 

@@ -54,19 +54,6 @@ class Occurrence:
     chat: str | None = None
 
 
-# Where an event stands in the log, by time.
-EventPlace = tuple[datetime, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Missed:
-    """An event that an endpoint has no delivery of."""
-
-    connection_id: ConnectionId | None
-    event: Occurrence
-    place: EventPlace
-
-
 async def lock_fan_out(connection: Connection, connection_id: ConnectionId | None) -> None:
     """Wait until no other transaction makes deliveries of this connection's events; held until the commit."""
     await connection.execute(_SQL.lock_fan_out, str(connection_id))
@@ -74,7 +61,7 @@ async def lock_fan_out(connection: Connection, connection_id: ConnectionId | Non
 
 async def take_events(connection: Connection, connection_id: ConnectionId | None, *, limit: int) -> list[Occurrence]:
     """Return the connection's first events without deliveries, in order. Call `lock_fan_out` before."""
-    return [_occurrence(row) for row in await connection.fetch(_SQL.take_events, connection_id, limit)]
+    return [occurrence_of(row) for row in await connection.fetch(_SQL.take_events, connection_id, limit)]
 
 
 async def mark_fanned_out(connection: Connection, events: Sequence[Occurrence]) -> None:
@@ -215,35 +202,6 @@ async def send_to_endpoint(
     return await make(connection, connection_id, [(endpoint_id, event)], priority=priority)
 
 
-async def missing(
-    connection: Connection,
-    endpoint_id: EndpointId,
-    *,
-    since: datetime,
-    until: datetime,
-    after: EventPlace | None,
-    limit: int,
-) -> list[Missed]:
-    """Return the events of a time that the endpoint subscribes to and has no delivery of, in order."""
-    rows = await connection.fetch(_SQL.missing_in_range, endpoint_id, since, until, *(after or (None, None)), limit)
-    return [
-        Missed(
-            connection_id=row["connection_id"],
-            event=_occurrence(row),
-            place=(row["created_at"], row["position"]),
-        )
-        for row in rows
-    ]
-
-
-async def made_in(
-    connection: Connection, endpoint_id: EndpointId, *, since: datetime, until: datetime, after: UUID | None, limit: int
-) -> list[tuple[DeliveryId, ConnectionId | None]]:
-    """Deliveries made in a time that are not on their way, in order; `after` is the last one seen."""
-    rows = await connection.fetch(_SQL.in_range, endpoint_id, since, until, after, limit)
-    return [(DeliveryId(row["id"]), row["connection_id"]) for row in rows]
-
-
 async def parcel(connection: Connection, delivery_id: DeliveryId) -> Parcel | None:
     """Return what to send and where to, as it holds now; None when retention was faster."""
     row = await connection.fetchrow(_SQL.parcel, delivery_id)
@@ -317,47 +275,6 @@ async def end(connection: Connection, writes: Sequence[EndDelivery]) -> None:
     )
 
 
-async def page(
-    connection: Connection,
-    endpoint_id: EndpointId,
-    *,
-    status: DeliveryStatus | None = None,
-    allowed: Sequence[ConnectionId] | None = None,
-    after: tuple[datetime, UUID] | None = None,
-    limit: int,
-) -> list[Record]:
-    """An endpoint's deliveries that this caller may see, newest first; `after` is the last one seen."""
-    return await connection.fetch(_SQL.list, endpoint_id, status, *(after or (None, None)), limit, allowed)
-
-
-async def get(
-    connection: Connection, delivery_id: UUID, *, tenant_id: TenantId, allowed: Sequence[ConnectionId] | None = None
-) -> Record | None:
-    """One delivery that this caller may see, with its body as text."""
-    return await connection.fetchrow(_SQL.get, delivery_id, tenant_id, allowed)
-
-
-async def reopen(connection: Connection, delivery_ids: Sequence[DeliveryId]) -> None:
-    """Say that these are on their way again; what was delivered stays so. Enqueue their jobs before."""
-    await connection.execute(_SQL.reopen, delivery_ids)
-
-
-async def forget_dead_letters(connection: Connection, queue_id: int, job_ids: Sequence[str]) -> None:
-    """Forget the jobs of these ids that were given up: others run in their place."""
-    await connection.execute(_SQL.forget_dead_letters, queue_id, job_ids)
-
-
-async def now(connection: Connection) -> datetime:
-    """The time by the clock that dates deliveries."""
-    at: datetime = await connection.fetchval(_SQL.now)
-    return at
-
-
-async def attempts_of(connection: Connection, delivery_id: UUID) -> list[Record]:
-    """A delivery's tries, oldest first. `response` is the receiver's own bytes: escape them where they are shown."""
-    return await connection.fetch(_SQL.attempts_of, delivery_id)
-
-
 async def _numbers(
     connection: Connection, connection_id: ConnectionId | None, wanted: Mapping[EndpointId, int]
 ) -> dict[EndpointId, Iterator[int]]:
@@ -366,7 +283,8 @@ async def _numbers(
     return {row["endpoint_id"]: count(row["last"] - wanted[row["endpoint_id"]] + 1) for row in rows}
 
 
-def _occurrence(row: Record) -> Occurrence:
+def occurrence_of(row: Record) -> Occurrence:
+    """Parse a row of one of this aggregate's queries for events."""
     return Occurrence(
         id=EventId(row["id"]),
         tenant_id=TenantId(row["tenant_id"]),

@@ -6,6 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from shared.db import webhook_deliveries as deliveries
+from shared.db import webhook_log
 from shared.db.pool import Connection
 from shared.domain.ids import ConnectionId, DeliveryId
 from shared.domain.jobs import NewJob
@@ -68,7 +69,7 @@ class Missed:
     """One page of what an endpoint missed, with its jobs as in Replayed."""
 
     jobs: list[NewJob]
-    after: deliveries.EventPlace | None
+    after: webhook_log.EventPlace | None
 
 
 async def replay_missed(
@@ -77,11 +78,11 @@ async def replay_missed(
     *,
     since: datetime,
     until: datetime,
-    after: deliveries.EventPlace | None = None,
+    after: webhook_log.EventPlace | None = None,
     limit: int = 500,
 ) -> Missed:
     """Make the deliveries of what the endpoint missed in a time, as when it was disabled. They get new numbers."""
-    found = await deliveries.missing(connection, endpoint.id, since=since, until=until, after=after, limit=limit)
+    found = await webhook_log.missing(connection, endpoint.id, since=since, until=until, after=after, limit=limit)
     missed: dict[ConnectionId | None, list[deliveries.Occurrence]] = {}
     for one in found:
         missed.setdefault(one.connection_id, []).append(one.event)
@@ -107,7 +108,7 @@ async def replay_made(
 
     Each keeps its id, body and number, so a receiver that has it can tell. What is on its way is left alone.
     """
-    made = await deliveries.made_in(connection, endpoint.id, since=since, until=until, after=after, limit=limit)
+    made = await webhook_log.made_in(connection, endpoint.id, since=since, until=until, after=after, limit=limit)
     return Replayed(
         delivery_ids=[delivery_id for delivery_id, _ in made],
         jobs=[
