@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import structlog
 
 from api.answers import answer
+from api.event_shapes import event_shown
 from api.problems import Problem
 from shared.db import events
 from shared.db.event_horizon import Horizon, LogRewound, Look
@@ -224,22 +225,9 @@ class Feed:
             window.tell()
 
 
-def shown(event: Event) -> dict[str, Any]:
-    """The event as the API shows it."""
-    return {
-        "id": event.id,
-        "connection_id": event.connection_id,
-        "type": event.type,
-        "category": event.category,
-        "severity": event.severity,
-        "payload": event.payload,
-        "created_at": event.created_at,
-    }
-
-
 def block_of(event: Event) -> bytes:
     """The event as a server-sent one. JSON has no bare line break, so `data` is one line."""
-    data = bytes(answer(shown(event)).body)
+    data = bytes(answer(event_shown(event)).body)
     return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(event.id).encode(), event.type.encode(), data)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+import structlog
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
@@ -23,6 +24,8 @@ _ENOUGH_BYTES: Final = 65_536  # in one write; the server holds back the next on
 _READ_ROWS: Final = 50
 _AWAY_PAUSE_S: Final = 1.0
 _LAST_WRITE_S: Final = 1.0
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +76,14 @@ class EventStream(Response):
         await self._stopping.wait()
 
     async def _tell(self, writer: "_Writer", window: Window) -> None:
-        with suppress(_TooSlow):
+        try:
             await writer.write(b"retry: %d\n\n" % _RETRY_MS)
             if self._following.is_live:
                 await self._follow(writer, window)
             else:
                 await self._tell_what_is_there(writer)
+        except _TooSlow:
+            _log.info("event_client_let_go", key_id=str(self._following.key_id), took_nothing_for_s=WRITE_TIMEOUT_S)
 
     async def _follow(self, writer: "_Writer", window: Window) -> None:
         position, key_id = self._following.after, self._following.key_id

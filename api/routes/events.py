@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from api.answers import answer
 from api.auth import Principal, allowed
-from api.event_feed import Feed, shown
+from api.event_feed import Feed
+from api.event_shapes import STREAM_EXAMPLE, EventPage, Ticket, errors, event_shown
 from api.event_stream import EventStream, Following
 from api.inputs import Input
 from api.json_body import JsonRoute
@@ -31,22 +32,6 @@ _TICKET_S: Final = 45
 _PATIENCE_S: Final = 1.0  # for transactions that are just being committed
 _LOOKS: Final = 20  # of some thousand events each, for those that a filter means
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-
-_EXAMPLE: Final = {
-    "id": "3f0c9a54-7a55-4b8e-9d0e-6f6a1f0f2c11",
-    "connection_id": "0b8f6f0e-6f3c-4d8e-9a43-3f5b0d7f0d11",
-    "type": "message.sent",
-    "category": "message",
-    "severity": "info",
-    "payload": {"id": "9b5c…", "status": "sent", "to": "5511987654321@s.whatsapp.net"},
-    "created_at": "2026-01-31T12:00:00.000Z",
-}
-_STREAM_EXAMPLE: Final = (
-    "retry: 2000\n\n"
-    f"id: {_EXAMPLE['id']}\nevent: message.sent\n"
-    'data: {"id":"3f0c9a54-7a55-4b8e-9d0e-6f6a1f0f2c11","type":"message.sent","…":"…"}\n\n'
-    ": keep-alive\n\n"
-)
 
 Reader = Annotated[Principal, Depends(allowed(Scope.EVENTS_READ))]
 After = Annotated[
@@ -110,10 +95,8 @@ TheFeed = Annotated[Feed, Depends(_feed)]
     "/events",
     operation_id="list_events",
     summary="Read the event log, oldest first",
-    responses={
-        200: {"content": {"application/json": {"example": {"data": [_EXAMPLE], "next_cursor": None}}}},
-        410: {"description": "`EVENT_GONE`: the event named by `after` is no longer in the log"},
-    },
+    response_model=EventPage,
+    responses=errors(404, 410, 422),
 )
 async def list_events(query: Annotated[ListEvents, Query()], caller: Reader, parts: Parts, feed: TheFeed) -> Response:
     """Every event once, in one order for all readers. Without `after` it begins with the oldest that is kept.
@@ -133,7 +116,7 @@ async def list_events(query: Annotated[ListEvents, Query()], caller: Reader, par
         found, position = await events.read(
             parts.queues.pool, wanted, after=position, until=until, limit=query.limit - len(data)
         )
-        data += map(shown, found)
+        data += map(event_shown, found)
     return answer({"data": data, "next_cursor": number_cursor_of(position) if position < until else None})
 
 
@@ -143,10 +126,8 @@ async def list_events(query: Annotated[ListEvents, Query()], caller: Reader, par
     summary="Follow the event log as server-sent events",
     response_class=Response,
     responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": _STREAM_EXAMPLE}}},
-        410: {"description": "`EVENT_GONE`: the event to resume after is no longer in the log"},
-        429: {"description": "`RATE_LIMITED`: the key has too many streams open"},
-        503: {"description": "`UNAVAILABLE`: the process has too many streams open, or Postgres does not answer"},
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM_EXAMPLE}}},
+        **errors(404, 410, 422, 429),
     },
 )
 async def stream_events(
@@ -186,19 +167,8 @@ async def stream_events(
     "/events/ticket",
     operation_id="create_event_ticket",
     summary="Get a ticket that opens one stream without a key",
-    responses={
-        200: {
-            "content": {
-                "application/json": {
-                    "example": {
-                        "ticket": "zt_Jb2…",
-                        "expires_at": "2026-01-31T12:00:45.000Z",
-                        "cursor": "MTc1Mg",
-                    }
-                }
-            }
-        }
-    },
+    response_model=Ticket,
+    responses=errors(),
 )
 async def create_event_ticket(caller: Reader, parts: Parts, feed: TheFeed) -> Response:
     """For browsers, whose EventSource cannot send a key: `/events/stream?ticket=…`, once, within 45 s.

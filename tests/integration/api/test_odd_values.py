@@ -38,6 +38,7 @@ QUERIES: Final = (
     "/connections?status={}", "/connections?external_id={}", "/connections?limit={}", "/connections?cursor={}",
     "/api-keys?cursor={}", "/queues/message:send/jobs?state={}", "/queues/message:send/jobs?cursor={}", "/jobs/{}",
     "/queues/{}", "/connections/{}", "/messages/{}", "/connections/{}/qr?wait=0",
+    "/events?after={}", "/events?cursor={}", "/events?type={}", "/events?connection_id={}", "/events/stream?ticket={}",
 )  # fmt: skip
 
 
