@@ -17,6 +17,7 @@ from typing import Any
 from shared.db.pool import Connection, connect
 from shared.domain.jobs import Job, NewJob, QueueName
 from shared.queues.ledger import Finish, FinishKind, claim, enqueue, finish, sweep
+from shared.queues.policies import Runtime
 
 QUEUE, LIMITED = QueueName.MESSAGE_RECEIVE, QueueName.MESSAGE_SEND
 STAMP = "SELECT nextval('ledger_fences')"
@@ -45,6 +46,7 @@ class Contender:
             lost = [job for job in jobs if job.queue is QUEUE and self.rng.random() < 0.03]
             for job in lost:
                 await self.conn.execute(LAPSE, job.fence)
+                self._saw("lapse", job, stamp=job.fence)
             turns += 1
             if turns % 5 == 0:
                 await sweep(self.conn)
@@ -54,12 +56,12 @@ class Contender:
 
     async def _claim(self) -> list[Job]:
         async with self.conn.transaction():
-            jobs = await claim(self.conn, slots={QUEUE: self.rng.randint(1, 10), LIMITED: 3}, worker="contender")
+            # With a Lambda's long lease, so that a busy machine loses no claim that was not meant to be lost.
+            slots = {QUEUE: self.rng.randint(1, 10), LIMITED: 3}
+            jobs = await claim(self.conn, slots=slots, worker="contender", runtime=Runtime.LAMBDA)
             at = await self.conn.fetchval("SELECT extract(epoch FROM now())::float8")
         for job in jobs:
-            self.events.append(
-                {"what": "claim", "stamp": job.fence, "at": at, "pk": job.pk, "group": job.group, "key": job.order_key}
-            )
+            self._saw("claim", job, stamp=job.fence, at=at)
         return jobs
 
     async def _finish(self, jobs: Sequence[Job]) -> None:
@@ -70,17 +72,11 @@ class Contender:
             )
             stamp = await self.conn.fetchval(STAMP)
         for job in jobs:
-            what = kinds[job.pk].value if job.pk in done.accepted else "refused"
-            self.events.append(
-                {
-                    "what": what,
-                    "stamp": stamp,
-                    "fence": job.fence,
-                    "pk": job.pk,
-                    "group": job.group,
-                    "key": job.order_key,
-                }
-            )
+            self._saw(kinds[job.pk].value if job.pk in done.accepted else "refused", job, stamp=stamp)
+
+    def _saw(self, what: str, job: Job, *, stamp: int, at: float | None = None) -> None:
+        event = {"what": what, "stamp": stamp, "at": at, "fence": job.fence, "pk": job.pk}
+        self.events.append({**event, "group": job.group, "key": job.order_key})
 
     def _kind(self, job: Job) -> FinishKind:
         # A park gives its token back: without one, each claim of a limited group is a token.

@@ -9,6 +9,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ PROCESSES, JOBS_EACH = 4, 300
 RATE_PER_MINUTE, BURST = 6000, 5
 CAPS = {"s0": 1, "s1": 2, "s2": 3}
 CAP = 10
+ENDS = ("done", "retry", "park")
 
 Event = dict[str, Any]
 
@@ -80,23 +82,28 @@ def _contender(database_url: str, number: int) -> Iterator["subprocess.Popen[str
 
 
 def _check_claims(events: Sequence[Event]) -> None:
-    """Each claim is another, and between two claims of a job the first one ended or lapsed."""
+    """Each claim is another; before the next claim of its job it ended or lapsed, and after that it ends nothing."""
     claims = [event for event in events if event["what"] == "claim"]
     assert len({event["stamp"] for event in claims}) == len(claims)
-    ended = {event["fence"]: event["what"] for event in events if event["what"] not in ("claim", "refused")}
+    lapsed = {event["fence"] for event in events if event["what"] == "lapse"}
     refused = {event["fence"] for event in events if event["what"] == "refused"}
+    ends = {event["fence"]: event for event in events if event["what"] in ENDS}
+    assert refused <= lapsed, "a claim was lost that had not lapsed"
     of_job = defaultdict(list)
     for event in claims:
         of_job[event["pk"]].append(event["stamp"])
     for fences in of_job.values():
-        # `refused`: it had lapsed, and whoever held it heard so.
-        assert all(ended.get(fence) in ("retry", "park") or fence in refused for fence in fences[:-1])
-        assert ended.get(fences[-1]) == "done" or fences[-1] in refused
+        for fence, following in pairwise([*fences, None]):
+            if following is None:
+                assert fence in refused or ends[fence]["what"] == "done"
+            elif fence not in refused:
+                assert ends[fence]["what"] in ("retry", "park")
+                assert ends[fence]["stamp"] < following, "it ended another's claim"
 
 
 def _check_groups(events: Sequence[Event]) -> None:
     """At no moment did a group have more in flight than its cap, or an order key more than one."""
-    ends = {event["fence"] for event in events if event["what"] not in ("claim", "refused")}
+    ends = {event["fence"] for event in events if event["what"] in ENDS}
     running: dict[str, set[int]] = defaultdict(set)
     keys: dict[str, set[int]] = defaultdict(set)
     for event in events:
@@ -107,7 +114,7 @@ def _check_groups(events: Sequence[Event]) -> None:
             if key is not None:
                 keys[key].add(event["stamp"])
                 assert len(keys[key]) == 1, f"two of {key} in flight"
-        elif event["what"] not in ("claim", "refused"):
+        elif event["what"] in ENDS:
             running[group or ""].discard(event["fence"])
             if key is not None:
                 keys[key].discard(event["fence"])
