@@ -17,6 +17,9 @@ import uvloop
 
 _TEXT: Final = "Pedido 4711 confirmado, obrigado pela compra! " * 4
 _CHATS: Final = 5
+# What a client does that is told to come back.
+_UNAVAILABLE: Final = 503
+_AGAIN_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +72,20 @@ def _message(number: int) -> dict[str, Any]:
 async def _client(port: int, requests: Iterator[bytes], statuses: Counter[int]) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for request in requests:
-        writer.write(request)
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        statuses[int(head.split(b" ", 2)[1])] += 1
-        await reader.readexactly(int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0]))
+        while await _status(request, reader, writer, statuses) == _UNAVAILABLE:
+            await asyncio.sleep(_AGAIN_S)
     writer.close()
+
+
+async def _status(
+    request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, statuses: Counter[int]
+) -> int:
+    writer.write(request)
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    await reader.readexactly(int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0]))
+    status = int(head.split(b" ", 2)[1])
+    statuses[status] += 1
+    return status
 
 
 if __name__ == "__main__":

@@ -106,6 +106,13 @@ def _end_to_end(setup: Setup) -> Mapping[str, Measure]:
     return {one.name: system_measures.end_to_end(setup.stand, one, messages=setup.jobs(3_000)) for one in systems}
 
 
+def _end_to_end_batch(setup: Setup) -> Mapping[str, Measure]:
+    systems: list[System] = [ZapHubService(setup.stand)]
+    if setup.node is not None:
+        systems.append(SeedNode(setup.stand, setup.node))
+    return {one.name: system_measures.end_to_end_batch(setup.stand, one, messages=setup.jobs(6_000)) for one in systems}
+
+
 def _send(setup: Setup) -> Mapping[str, Measure]:
     systems: list[System] = [ZapHubService(setup.stand), BareFastApi(setup.stand)]
     if setup.node is not None:
@@ -140,6 +147,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "latency": Scenario("idle latency", ("idle_latency_p50", "idle_latency_p99"), _latency),
     "fairness": Scenario("fairness", ("fairness",), _fairness),
     "crash": Scenario("crash recovery", ("crash_recovery", "crash_lost", "crash_ended_twice"), _crash, most_rounds=1),
-    "end_to_end": Scenario("accepted to sent", ("end_to_end", "cpu_end_to_end", "end_to_end_batch"), _end_to_end),
+    "end_to_end": Scenario("accepted to sent", ("end_to_end", "cpu_end_to_end"), _end_to_end),
+    "end_to_end_batch": Scenario("accepted in batches to sent", ("end_to_end_batch",), _end_to_end_batch),
     "send_202": Scenario("requests answered 202", ("send_202",), _send),
 }
