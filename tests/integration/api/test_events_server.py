@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 
 from api.event_feed import MAX_STREAMS_PER_KEY
 from shared.db.pool import Connection, connect
+from shared.domain.ids import DEFAULT_TENANT
 from tests.integration.api.conftest import ADMIN_KEY
 from tests.integration.api.event_listener import PATIENCE_S, Parser, Sent, write_event
 from tests.integration.api.test_server import Server, serving
@@ -123,6 +125,32 @@ async def test_a_hundred_streams_are_told_everything_once_and_end_with_the_proce
         server.process.send_signal(signal.SIGTERM)
         assert all(await asyncio.gather(*(stream.ends_cleanly() for stream in streams)))
     assert server.process.wait(timeout=PATIENCE_S) in {0, -signal.SIGTERM}
+
+
+async def test_a_client_that_stopped_reading_does_not_hold_up_the_end(
+    database_url: str, tmp_path: Path, client: httpx.AsyncClient, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As `./zh api` starts it.
+    monkeypatch.setenv("UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN", "1")
+    with (
+        serving(database_url, tmp_path) as server,
+        closing(socket.create_connection(("127.0.0.1", server.port))) as stuck,
+    ):
+        stuck.sendall(
+            f"GET /events/stream HTTP/1.1\r\nHost: a\r\nAuthorization: {_KEY['Authorization']}\r\n\r\n".encode()
+        )
+        async with following(client, server) as stream:
+            # More than the sockets on the way take in.
+            await database.execute(
+                "INSERT INTO events (tenant_id, type, category, severity, payload, fan_out) "
+                "SELECT $1, 'message.sent', 'message', 'info', jsonb_build_object('text', repeat('x', 60000)), false "
+                "FROM generate_series(1, 200)",
+                DEFAULT_TENANT,
+            )
+            assert len(set(await stream.next_ids(200))) == 200
+
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=PATIENCE_S) in {0, -signal.SIGTERM}
 
 
 _TYPES = ["message.sent", "message.read", "session.status", "queue.backlog"] * 25
