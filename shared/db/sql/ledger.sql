@@ -84,11 +84,12 @@ UPDATE job_groups g
 RETURNING g.reasons = '{}' AND g.pending > 0;
 
 -- name: set_group
--- $1 queue id, $2 group, $3 cap, $4 rate per minute, $5 burst; NULL: the queue's.
-INSERT INTO job_groups AS g (queue, grp, cap, rate_per_minute, burst)
-VALUES ($1, $2, $3, $4, $5)
+-- $1 queue id, $2 group, $3 cap, $4 rate per minute, $5 burst; NULL: the queue's. $6 weight; NULL: as it was.
+INSERT INTO job_groups AS g (queue, grp, cap, rate_per_minute, burst, weight)
+VALUES ($1, $2, $3, $4, $5, coalesce($6::smallint, 1))
     ON CONFLICT ON CONSTRAINT job_groups_pk
-    DO UPDATE SET cap = excluded.cap, rate_per_minute = excluded.rate_per_minute, burst = excluded.burst;
+    DO UPDATE SET cap = excluded.cap, rate_per_minute = excluded.rate_per_minute, burst = excluded.burst,
+                  weight = coalesce($6::smallint, g.weight);
 
 -- name: cancel
 -- $1 pks, $2 why, as the job's error. The pks that it ended.
