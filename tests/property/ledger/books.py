@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.db.pool import Connection, Record
 from shared.domain.jobs import Job, JobState, NewJob, QueueName
-from shared.queues import admin, ledger
+from shared.queues import admin, ledger, running
 from shared.queues.ledger import Finish, FinishKind
 from shared.queues.metrics import queue_metrics
 from shared.queues.policies import POLICIES, QUEUE_OF_ID, WORKER_LEASE_S
@@ -27,12 +28,29 @@ SELECT pk, job_key, queue, state, grp, ord, attempt, stalled, fence, position, r
   FROM jobs ORDER BY pk
 """
 GROUPS = """
-SELECT g.queue, g.grp, g.pending, g.busy, g.reasons, g.turn,
+SELECT g.queue, g.grp, g.pending, g.busy, g.reasons, g.turn, g.weight, g.served,
        ledger_tokens_v1(g.tat, coalesce(g.rate_per_minute, q.rate_per_minute), coalesce(g.burst, q.burst)) AS tokens
   FROM job_groups g JOIN queues q ON q.id = g.queue
 """
 # A lease like no other, so that it is certain which lapse first.
 OWN_LEASES = "UPDATE jobs SET lease_until = lease_until + pk * interval '1 microsecond' WHERE pk = ANY($1)"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """When a group is served and how many jobs it has then: what is left of this turn, and its weight from then on."""
+
+    number: int = 0
+    left: int = 1
+    weight: int = 1
+
+    @classmethod
+    def of(cls, group: Record) -> "Turn":
+        return cls(group["turn"], max(group["weight"] - group["served"], 1), group["weight"])
+
+    def round(self, nth: int) -> int:
+        """In which round of a claim its nth job comes, from 0."""
+        return 0 if nth <= self.left else 1 + (nth - self.left - 1) // self.weight
 
 
 class Books:
@@ -78,7 +96,7 @@ class Books:
             assert answer.state == self.model.jobs[answer.pk].state
 
     async def claim(self, slots: Mapping[QueueName, int]) -> list[Job]:
-        turns = {(QUEUE_OF_ID[g["queue"]], g["grp"]): g["turn"] for g in await self.conn.fetch(GROUPS)}
+        turns = {(QUEUE_OF_ID[g["queue"]], g["grp"]): Turn.of(g) for g in await self.conn.fetch(GROUPS)}
         jobs = await ledger.claim(self.conn, slots=slots, worker="w")
         self._check_claim(jobs, slots, turns)
         for job in jobs:
@@ -86,7 +104,7 @@ class Books:
             model = self.model.jobs[job.pk]
             assert (job.queue, job.group, job.order_key) == (model.new.queue, model.new.group, model.new.order_key)
             self.model.start(model, job.fence)
-            assert (job.attempt, job.stalled) == (model.attempt, model.stalled)
+            assert (job.attempt, job.stalled, job.is_canceled) == (model.attempt, model.stalled, model.is_canceled)
         self._last_fence = max([self._last_fence, *[job.fence for job in jobs]])
         await self._own_leases([job.pk for job in jobs])
         return jobs
@@ -143,6 +161,11 @@ class Books:
     async def cancel(self, pks: Sequence[int]) -> None:
         assert await ledger.cancel(self.conn, pks=pks) == self.model.cancel(pks)
 
+    async def stop(self, pks: Sequence[int]) -> None:
+        assert await running.stop(self.conn, pks) == self.model.stop(pks)
+        canceled = {pk for pk, job in self.model.jobs.items() if job.is_canceled and job.fence}
+        assert await running.canceled(self.conn, list(self.model.jobs)) >= canceled
+
     async def make_due(self, pks: Sequence[int]) -> None:
         assert await ledger.make_due(self.conn, pks) == self.model.make_due(pks)
 
@@ -157,6 +180,13 @@ class Books:
             self.conn, queue, JobState(state), older_than_s=older_than_s, keep=keep, batch=batch
         )
         assert deleted == self.model.clean(queue, state, older_than_s=older_than_s, keep=keep, batch=batch)
+
+    async def set_group(
+        self, queue: QueueName, group: str, limits: Mapping[str, int | None], *, weight: int | None
+    ) -> None:
+        await ledger.set_group(self.conn, queue, group, weight=weight, **limits)
+        model = self.model.group(queue, group)
+        model.cap, model.rate_per_minute, model.burst = limits["cap"], limits["rate_per_minute"], limits["burst"]
 
     async def resume_group(self, queue: QueueName, group: str, reason: str) -> None:
         has_work = await ledger.resume_group(self.conn, queue, group, reason)
@@ -194,7 +224,7 @@ class Books:
         return job.pk in self.model.jobs and self.model.jobs[job.pk].fence == job.fence
 
     def _check_claim(
-        self, jobs: Sequence[Job], slots: Mapping[QueueName, int], turns: Mapping[tuple[QueueName, str], int]
+        self, jobs: Sequence[Job], slots: Mapping[QueueName, int], turns: Mapping[tuple[QueueName, str], Turn]
     ) -> None:
         assert [job.queue for job in jobs] == sorted((job.queue for job in jobs), key=lambda q: -POLICIES[q].priority)
         for queue in QueueName:
@@ -221,17 +251,19 @@ class Books:
         taken: Mapping[str | None, Sequence[int]],
         may: Mapping[str | None, int],
         lines: Mapping[str | None, Sequence[int]],
-        turns: Mapping[tuple[QueueName, str], int],
+        turns: Mapping[tuple[QueueName, str], Turn],
     ) -> None:
-        """Everyone gets a first before anybody gets a second, who waited longest goes first, no slot stays empty."""
+        """Everyone has a turn before anybody has a second, who waited longest goes first, no slot stays empty."""
+        turn = {group: Turn() if group is None else turns[queue, group] for group in may}
         got = {group: len(taken.get(group, ())) for group in may}
         most = {group: min(may[group], len(lines[group])) for group in may}
         for group, count in got.items():
             for other in may:
                 if got[other] < most[other]:
-                    assert count <= got[other] + 1, f"{group} had another turn before {other}"
+                    next_round = turn[other].round(got[other] + 1)
+                    assert not count or turn[group].round(count) <= next_round, f"{group} had a turn before {other}"
                     if count and not got[other] and group is not None and other is not None:
-                        assert turns[queue, group] <= turns[queue, other], f"{other} waited longer than {group}"
+                        assert turn[group].number <= turn[other].number, f"{other} waited longer than {group}"
         # A group of which all have expired is looked at once in vain.
         in_vain = any(
             may[g] and not lines[g] and self.model.of_group((queue, g), "waiting") for g in may if g is not None

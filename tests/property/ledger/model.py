@@ -32,6 +32,7 @@ class ModelJob:
     dedupe: Dedupe | None
     attempt: int = 0
     stalled: int = 0
+    is_canceled: bool = False
     fence: int | None = None
     lease_until: datetime | None = None
     finished_at: datetime | None = None
@@ -150,6 +151,13 @@ class ModelLedger:
         self.settle()
         return found
 
+    def stop(self, pks: Iterable[int]) -> set[int]:
+        """Those that run, and may be stopped, are not to be tried again."""
+        found = {pk for pk in pks if self.jobs[pk].fence and self.jobs[pk].new.queue is not QueueName.MESSAGE_SEND}
+        for pk in found:
+            self.jobs[pk].is_canceled = True
+        return found
+
     def make_due(self, pks: Iterable[int]) -> int:
         delayed = [self.jobs[pk] for pk in set(pks) if self.jobs[pk].state == "delayed"]
         self._promote(delayed)
@@ -169,7 +177,7 @@ class ModelLedger:
         for pk in pks:
             job = self.jobs[pk]
             job.place, job.dedupe, job.finished_at = self._next_place(), Dedupe.LIVE, None
-            job.attempt, job.stalled, job.run_at = 0, 0, self.now
+            job.attempt, job.stalled, job.run_at, job.is_canceled = 0, 0, self.now, False
             job.expires_at = job.expires_at and self.now + (job.expires_at - job.created_at)
             job.state = "waiting" if job.key is None else "blocked"
         self.settle()

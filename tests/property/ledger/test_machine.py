@@ -69,6 +69,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.run(self.books.cancel(self._some_pks(picks)))
 
     @rule(picks=choices)
+    def stop(self, picks: list[int]) -> None:
+        self.run(self.books.stop([*self._some_pks(picks), *[self._held(n).pk for n in picks if self._is_here(n)]]))
+
+    @rule(picks=choices)
     def make_due(self, picks: list[int]) -> None:
         self.run(self.books.make_due(self._some_pks(picks)))
 
@@ -154,13 +158,13 @@ class LedgerMachine(RuleBasedStateMachine):
         queue=queues,
         group=groups,
         cap=st.sampled_from([None, 1, 2]),
-        rate=st.sampled_from([None, 0, 6, 60]),
+        rate_per_minute=st.sampled_from([None, 0, 6, 60]),
         burst=st.sampled_from([None, 1, 3]),
+        weight=st.sampled_from([None, 1, 3]),
     )
-    def set_group(self, queue: QueueName, group: str, cap: int | None, rate: int | None, burst: int | None) -> None:
-        self.run(ledger.set_group(self.books.conn, queue, group, cap=cap, rate_per_minute=rate, burst=burst))
-        model = self.books.model.group(queue, group)
-        model.cap, model.rate_per_minute, model.burst = cap, rate, burst
+    def set_group(self, queue: QueueName, group: str, **limits: int | None) -> None:
+        weight = limits.pop("weight")
+        self.run(self.books.set_group(queue, group, limits, weight=weight))
 
     @rule(
         queue=queues,
@@ -222,6 +226,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _held(self, pick: int) -> Job:
         return self.held[pick % len(self.held)]
+
+    def _is_here(self, pick: int) -> bool:
+        return bool(self.held) and self._held(pick).pk in self.books.model.jobs
 
     def _drop(self, jobs: list[Job]) -> None:
         fences = {job.fence for job in jobs}
