@@ -234,7 +234,8 @@ def block_of(event: Event) -> bytes:
 class _Pace:
     """How long until the next look: 50 ms after something happened, then 100, 200 and every 250 ms.
 
-    While something is written and not settled 10 ms, 20, 40 and so on: mostly it takes no longer.
+    When something is written and nothing settled yet 10 ms, 20, 40 and so on: mostly it takes no longer. With writers
+    all the time each look settles what the one before saw, so that there are 20 a second and not 100.
     """
 
     def __init__(self) -> None:
@@ -242,9 +243,11 @@ class _Pace:
         self._was_waiting = False
 
     def next_s(self, *, has_moved: bool, is_waiting: bool) -> float:
-        if has_moved or (is_waiting and not self._was_waiting):
-            self._pause_s = _WAITING_PAUSE_S if is_waiting else _BUSY_PAUSE_S
+        if has_moved:
+            self._pause_s = _BUSY_PAUSE_S
+        elif is_waiting and not self._was_waiting:
+            self._pause_s = _WAITING_PAUSE_S
         else:
             self._pause_s = min(self._pause_s * 2, _IDLE_PAUSE_S)
-        self._was_waiting = is_waiting
+        self._was_waiting = is_waiting and not has_moved
         return self._pause_s

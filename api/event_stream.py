@@ -54,6 +54,7 @@ class EventStream(Response):
         self._feed = feed
         self._following = following
         self._stopping = stopping
+        self._rows = _READ_ROWS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         writer = _Writer(send)
@@ -98,29 +99,42 @@ class EventStream(Response):
                     await asyncio.sleep(_AWAY_PAUSE_S)
                     continue
             blocks, reach = found
-            if reach > position:
-                position = reach
-                await writer.write_all(blocks)
+            if blocks:
+                await writer.write(b"".join(blocks))
+            elif reach > position:
+                await writer.keep_alive_when_due()
             else:
                 await writer.keep_alive_until(news)
+            position = reach
 
     async def _tell_what_is_there(self, writer: "_Writer") -> None:
         position, until = self._following.after, self._feed.horizon.settled
         while position < until:
             blocks, position = await self._read(position)
-            await writer.write_all(blocks)
+            if blocks:
+                await writer.write(b"".join(blocks))
 
     async def _read(self, position: int) -> tuple[list[bytes], int]:
-        """What the database has next, and where that ends."""
+        """What the database has next, as much as one write takes, and where that ends."""
         async with self._feed.reading:
             found, reach = await events.read(
                 self._feed.pool,
                 self._following.wanted,
                 after=position,
                 until=self._feed.horizon.settled,
-                limit=_READ_ROWS,
+                limit=self._rows,
             )
-        return [block_of(event) for event in found], reach
+        blocks: list[bytes] = []
+        left = _ENOUGH_BYTES
+        for event in found:
+            blocks.append(block_of(event))
+            left -= len(blocks[-1])
+            if left <= 0:
+                # The rest is read again, fewer rows at once: a client that takes none must not hold many in memory.
+                self._rows = len(blocks)
+                return blocks, event.position
+        self._rows = min(self._rows * 2, _READ_ROWS)
+        return blocks, reach
 
 
 class _TooSlow(Exception):
@@ -144,23 +158,15 @@ class _Writer:
             raise _TooSlow from None
         self._wrote_at = self._clock()
 
-    async def write_all(self, blocks: list[bytes]) -> None:
-        """Write some blocks, many small ones at once."""
-        piece = bytearray()
-        for block in blocks:
-            piece += block
-            if len(piece) >= _ENOUGH_BYTES:
-                await self.write(bytes(piece))
-                piece.clear()
-        if piece:
-            await self.write(bytes(piece))
-
     async def keep_alive_until(self, news: asyncio.Event) -> None:
-        """Return when there is news; write a comment when silence has lasted long enough."""
-        try:
+        """Return when there is news, or when a comment was written as silence had lasted long enough."""
+        with suppress(TimeoutError):
             async with asyncio.timeout_at(self._wrote_at + KEEP_ALIVE_S):
                 await news.wait()
-        except TimeoutError:
+        await self.keep_alive_when_due()
+
+    async def keep_alive_when_due(self) -> None:
+        if self._clock() >= self._wrote_at + KEEP_ALIVE_S:
             await self.write(b": keep-alive\n\n")
 
 

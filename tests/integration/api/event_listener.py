@@ -58,6 +58,7 @@ class Listener:
         self.is_taking = asyncio.Event()
         self.is_taking.set()
         self.taken_bytes = 0
+        self.largest_bytes = 0
         self.status = 0
         self.headers = httpx.Headers()
         self.has_ended = False
@@ -72,6 +73,7 @@ class Listener:
     async def send(self, message: Message) -> None:
         await self.is_taking.wait()
         self.taken_bytes += len(message.get("body", b""))
+        self.largest_bytes = max(self.largest_bytes, len(message.get("body", b"")))
         self._arrived.put_nowait(message)
 
     def leave(self) -> None:

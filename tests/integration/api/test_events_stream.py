@@ -210,7 +210,6 @@ async def test_a_slow_client_keeps_nothing_in_memory_and_gets_everything(
     api: httpx.AsyncClient, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_feed, "_WINDOW_EVENTS", 10)
-    monkeypatch.setattr(event_stream, "_READ_ROWS", 7)
     monkeypatch.setattr(event_stream, "_ENOUGH_BYTES", 1000)
     async with listening(api) as slow, listening(api) as fast:
         slow.is_taking.clear()
@@ -224,6 +223,8 @@ async def test_a_slow_client_keeps_nothing_in_memory_and_gets_everything(
         slow.is_taking.set()
         assert await slow.next_ids(100) == made
         assert slow.taken_bytes > taken_before
+        # What waits for a client is one write's worth: no more than so many bytes and one event.
+        assert slow.largest_bytes < 2000
 
 
 async def test_the_window_is_bounded_in_bytes(
