@@ -9,7 +9,7 @@ from functions.work import work
 from shared.db import retention
 from shared.db.pool import Connection
 from shared.domain.jobs import Job, JobState, QueueName
-from shared.domain.outcome import Done, Outcome
+from shared.domain.outcome import Done, Failure, Outcome, Snooze
 from shared.queues import admin
 
 _NEWEST_COMPLETED_STAY: Final = 100
@@ -49,5 +49,10 @@ async def _delete_all(delete_batch: DeleteBatch, use: Resources) -> int:
             return rows
 
 
-queue = work(QueueName.MAINTENANCE_CLEANUP, handle)
+def on_timeout(_failure: Failure) -> Outcome:
+    """There was more than one try has time for: the next goes on where this one stopped."""
+    return Snooze(delay_s=0.0)
+
+
+queue = work(QueueName.MAINTENANCE_CLEANUP, handle, on_timeout=on_timeout)
 task, broker, handler = queue.task, queue.broker, queue.handler

@@ -139,14 +139,15 @@ async def test_jobs_of_one_order_key_run_in_order_however_many_are_claimed_ahead
         assert [n for key, n in ran if key == f"chat-{chat}"] == list(range(chat, 210, 7))
 
 
-async def test_a_batch_never_holds_two_jobs_of_one_order_key(queues: Queues) -> None:
+@pytest.mark.parametrize("group", [None, "session"])
+async def test_a_batch_never_holds_two_jobs_of_one_order_key(queues: Queues, group: str | None) -> None:
     batches: list[list[str | None]] = []
 
     async def handle(jobs: Sequence[Job], _use: None) -> list[Outcome]:
         batches.append([job.order_key for job in jobs])
         return [Done() for _ in jobs]
 
-    await enqueue(queues, *(new_job(n, order_key=f"chat-{n // 10}") for n in range(100)))
+    await enqueue(queues, *(new_job(n, group=group, order_key=f"chat-{n // 10}") for n in range(100)))
 
     await drained(queues, Work(queue=STATUS, handle_batch=handle))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from functions import message_send
+from functions import maintenance_cleanup, message_send
 from shared.db.pool import connect
 from shared.domain.jobs import Job, NewJob, QueueName
 from shared.domain.outcome import Discard, Done, Failure, Outcome, Retry
@@ -90,6 +90,22 @@ async def test_a_send_that_takes_too_long_is_looked_up_and_never_a_dead_letter(q
 
     row = await job_row(queues)
     assert (row["state"], row["attempt"], row["error"]["code"]) == ("delayed", 1, "TIMEOUT")
+
+
+async def test_a_cleanup_that_takes_too_long_goes_on_in_another_try(queues: Queues) -> None:
+    tries: list[int] = []
+
+    async def handle(job: Job, use: None) -> Outcome:
+        tries.append(job.attempt)
+        return await forever(job, use) if len(tries) == 1 else Done()
+
+    on_timeout = maintenance_cleanup.queue.work.on_timeout
+    await enqueue(queues, new_job(timeout_s=0.05, max_attempts=1))
+
+    await drained(queues, Work(queue=STATUS, handle=handle, on_timeout=on_timeout))
+
+    assert tries == [1, 1]
+    assert (await job_row(queues))["state"] == "completed"
 
 
 async def test_the_slow_job_of_a_batch_spoils_no_other(queues: Queues) -> None:
