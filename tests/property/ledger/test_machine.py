@@ -64,6 +64,13 @@ class LedgerMachine(RuleBasedStateMachine):
     def enqueue(self, batch: list[dict[str, Any]]) -> None:
         self.run(self.books.enqueue([self._new_job(**fields) for fields in batch]))
 
+    @rule(queue=queues, crowds=st.lists(st.none() | groups, min_size=2, max_size=3, unique=True))
+    def crowd(self, queue: QueueName, crowds: list[str | None]) -> None:
+        """More plain jobs in several groups than one claim takes."""
+        fields = {"urgency": 0, "in_s": None, "lives_s": None, "queue": queue}
+        names = [(group, f"{group}-{n}") for group in crowds for n in range(6)]
+        self.run(self.books.enqueue([self._new_job(group=group, job_id=name, **fields) for group, name in names]))
+
     @rule(picks=choices)
     def cancel(self, picks: list[int]) -> None:
         self.run(self.books.cancel(self._some_pks(picks)))
@@ -237,7 +244,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 def test_no_sequence_of_calls_breaks_a_promise(database_url: str) -> None:
     bounded = settings(
-        max_examples=60,
+        max_examples=50,
         stateful_step_count=40,
         deadline=None,
         derandomize=True,
