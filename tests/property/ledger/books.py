@@ -1,8 +1,6 @@
 """The real ledger beside its model: every call goes to both, and afterwards every row must agree."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.db.pool import Connection, Record
@@ -10,7 +8,8 @@ from shared.domain.jobs import Job, JobState, NewJob, QueueName
 from shared.queues import admin, ledger, running
 from shared.queues.ledger import Finish, FinishKind
 from shared.queues.metrics import queue_metrics
-from shared.queues.policies import POLICIES, QUEUE_OF_ID, WORKER_LEASE_S
+from shared.queues.policies import QUEUE_OF_ID, WORKER_LEASE_S
+from tests.property.ledger.claims import Turn, check_claim
 from tests.property.ledger.model import ModelJob, ModelLedger
 
 # The database's clock for this connection: a name that is looked up before pg_catalog's.
@@ -34,23 +33,6 @@ SELECT g.queue, g.grp, g.pending, g.busy, g.reasons, g.turn, g.weight, g.served,
 """
 # A lease like no other, so that it is certain which lapse first.
 OWN_LEASES = "UPDATE jobs SET lease_until = lease_until + pk * interval '1 microsecond' WHERE pk = ANY($1)"
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """When a group is served and how many jobs it has then: what is left of this turn, and its weight from then on."""
-
-    number: int = 0
-    left: int = 1
-    weight: int = 1
-
-    @classmethod
-    def of(cls, group: Record) -> "Turn":
-        return cls(group["turn"], max(group["weight"] - group["served"], 1), group["weight"])
-
-    def round(self, nth: int) -> int:
-        """In which round of a claim its nth job comes, from 0."""
-        return 0 if nth <= self.left else 1 + (nth - self.left - 1) // self.weight
 
 
 class Books:
@@ -98,7 +80,7 @@ class Books:
     async def claim(self, slots: Mapping[QueueName, int]) -> list[Job]:
         turns = {(QUEUE_OF_ID[g["queue"]], g["grp"]): Turn.of(g) for g in await self.conn.fetch(GROUPS)}
         jobs = await ledger.claim(self.conn, slots=slots, worker="w")
-        self._check_claim(jobs, slots, turns)
+        check_claim(self.model, jobs, slots=slots, turns=turns)
         for job in jobs:
             assert job.fence > self._last_fence, "a fence was given twice"
             model = self.model.jobs[job.pk]
@@ -222,54 +204,6 @@ class Books:
 
     def holds(self, job: Job) -> bool:
         return job.pk in self.model.jobs and self.model.jobs[job.pk].fence == job.fence
-
-    def _check_claim(
-        self, jobs: Sequence[Job], slots: Mapping[QueueName, int], turns: Mapping[tuple[QueueName, str], Turn]
-    ) -> None:
-        assert [job.queue for job in jobs] == sorted((job.queue for job in jobs), key=lambda q: -POLICIES[q].priority)
-        for queue in QueueName:
-            taken: dict[str | None, list[int]] = defaultdict(list)
-            for job in jobs:
-                if job.queue is queue:
-                    taken[job.group].append(job.pk)
-            assert sum(map(len, taken.values())) <= slots.get(queue, 0), "more than was asked for"
-            if queue in self.model.paused:
-                assert not taken, "a paused queue gave work"
-                continue
-            groups = [group for q, group in self.model.groups if q is queue]
-            may = {group: self.model.room((queue, group)) for group in groups} | {None: slots.get(queue, 0)}
-            lines = {group: [job.pk for job in self.model.line(queue, group)] for group in may}
-            for group, pks in taken.items():
-                assert len(pks) <= may[group], f"{group}: cap, rate or pause"
-                assert set(pks) == set(lines[group][: len(pks)]), f"{group}: not the first of its line"
-            self._check_fairness(queue, slots.get(queue, 0), taken, may, lines, turns)
-
-    def _check_fairness(
-        self,
-        queue: QueueName,
-        slots: int,
-        taken: Mapping[str | None, Sequence[int]],
-        may: Mapping[str | None, int],
-        lines: Mapping[str | None, Sequence[int]],
-        turns: Mapping[tuple[QueueName, str], Turn],
-    ) -> None:
-        """Everyone has a turn before anybody has a second, who waited longest goes first, no slot stays empty."""
-        turn = {group: Turn() if group is None else turns[queue, group] for group in may}
-        got = {group: len(taken.get(group, ())) for group in may}
-        most = {group: min(may[group], len(lines[group])) for group in may}
-        for group, count in got.items():
-            for other in may:
-                if got[other] < most[other]:
-                    next_round = turn[other].round(got[other] + 1)
-                    assert not count or turn[group].round(count) <= next_round, f"{group} had a turn before {other}"
-                    if count and not got[other] and group is not None and other is not None:
-                        assert turn[group].number <= turn[other].number, f"{other} waited longer than {group}"
-        # A group of which all have expired is looked at once in vain.
-        in_vain = any(
-            may[g] and not lines[g] and self.model.of_group((queue, g), "waiting") for g in may if g is not None
-        )
-        if slots and not in_vain:
-            assert sum(got.values()) == min(slots, sum(most.values())), "a slot was left empty"
 
     def _check_rung(self, ready: set[QueueName], claimable_before: set[int]) -> None:
         fresh = self.model.claimable() - claimable_before
