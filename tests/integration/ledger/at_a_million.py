@@ -1,8 +1,8 @@
 """Measure the ledger with a million waiting jobs and a million ended ones; the numbers are in docs/decisions/0003.
 
 Run it from the checkout: `PYTHONPATH=. .venv/bin/python tests/integration/ledger/at_a_million.py [JOBS]`. It starts a
-durable Postgres of its own in a temporary folder and needs about two minutes, 1 GB and Linux. `wall` is milliseconds, the
-median of the rounds; `cpu` is what Postgres itself worked, which a busy machine changes less.
+durable Postgres of its own in a temporary folder and needs about two minutes, 1 GB and Linux. `wall` is milliseconds,
+the median of the rounds; `cpu` is what Postgres itself worked, which a busy machine changes less.
 """
 
 import asyncio
