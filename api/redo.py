@@ -18,8 +18,8 @@ from shared.domain.message import RETRYABLE, MessageStatus
 from shared.domain.session import REFUSES_SENDS
 from shared.domain.webhook import DELIVER, DeliveryStatus, EndDelivery
 from shared.domain.writes import MoveMessage
-from shared.queues import bulk_sends, ledger, sends
-from shared.queues.admin import JobView
+from shared.queues import admin, bulk_sends, ledger, sends
+from shared.queues.admin import Cancellation, JobView
 from shared.queues.bulk_sends import BUDGET_S, Changed
 from shared.queues.policies import POLICIES
 from shared.queues.runtime import Transaction, retry_collisions
@@ -76,17 +76,21 @@ async def job(parts: Resources, caller: Principal, dead: JobView) -> str:
     return runs[0]
 
 
-async def take_out(parts: Resources, wanted: JobView) -> None:
-    """Cancel a job that waits, with what it is about, or forget one that has ended. Raises Conflict while it runs."""
+async def take_out(parts: Resources, wanted: JobView) -> Cancellation:
+    """Cancel a job that waits or runs, with what it is about, or forget one that has ended.
+
+    Raises Conflict for a send that runs, as the message may have left, and for a job that ends in this moment.
+    """
     async with parts.queues.transaction() as tx:
         if wanted.finished_at is not None:
             await job_admin.remove_ended(tx.connection, wanted.pk)
-            return
+            return Cancellation.CANCELED
         if session := _uuid(wanted.data.get("sessionId")):
             # The event's foreign key locks the connection; in the lock order that comes before its group.
             await job_admin.share_connection(tx.connection, session)
-        if not await ledger.cancel(tx.connection, pks=[wanted.pk]):
-            raise Conflict("The job runs now, or has just ended; only one that waits can be cancelled.")
+        cancellation = await admin.cancel_job(tx.connection, wanted.pk)
+        if cancellation is Cancellation.TOO_LATE:
+            raise Conflict("The job has just ended, or it is sending a message, which may have left already.")
         tx.ring(wanted.queue)
         message, delivery = _uuid(wanted.data.get("messageDbId")), _uuid(wanted.data.get("deliveryId"))
         if wanted.queue is QueueName.MESSAGE_SEND and message:
@@ -96,6 +100,7 @@ async def take_out(parts: Resources, wanted: JobView) -> None:
                 delivery_id=DeliveryId(delivery), after=DeliveryStatus.CANCELED, reason="canceled on request"
             )
             await tx.apply([end])
+    return cancellation
 
 
 async def _again(

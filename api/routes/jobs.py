@@ -13,7 +13,7 @@ from shared.db.api_keys import Scope
 from shared.db.pool import Connection
 from shared.domain.errors import NotFound
 from shared.queues import admin
-from shared.queues.admin import JobView
+from shared.queues.admin import Cancellation, JobView
 
 router = APIRouter(tags=["jobs"], route_class=JsonRoute)
 
@@ -36,12 +36,13 @@ async def retry_job(job_id: str, caller: Writer, parts: Parts) -> Response:
         return accepted(job_shown(await _found(connection, caller, runs)))
 
 
-@router.delete("/jobs/{job_id}", summary="Cancel a job that waits, forget one that has ended")
+@router.delete("/jobs/{job_id}", summary="Cancel a job that waits or runs, forget one that has ended")
 async def delete_job(job_id: str, caller: Writer, parts: Parts) -> Response:
+    """`stopping`: it runs, and its worker stops it within seconds. A send that runs cannot be cancelled: 409."""
     async with parts.queues.pool.acquire() as connection:
         job = await _found(connection, caller, job_id)
-    await redo.take_out(parts, job)
-    return accepted({"id": job.id, "deleted": True})
+    cancellation = await redo.take_out(parts, job)
+    return accepted({"id": job.id, "deleted": True, "stopping": cancellation is Cancellation.STOPPING})
 
 
 async def _found(connection: Connection, caller: Principal, job_id: str) -> JobView:

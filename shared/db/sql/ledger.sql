@@ -178,7 +178,7 @@ SELECT j.pk
  LIMIT $3;
 
 -- name: metrics
--- $1 seconds to look back for the rates. One row per queue, the most urgent first. No job is counted: migrations/0007_*_counts.sql.
+-- $1 seconds to look back for the rates. One row per queue, the most urgent first. No job is counted: migrations/0007_job_counts.sql and 0009_parked_counts.sql.
 WITH counts AS MATERIALIZED (
        SELECT f.queue, f.state, f.grp, f.jobs FROM job_counts f
        UNION ALL

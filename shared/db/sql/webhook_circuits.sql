@@ -1,4 +1,4 @@
--- The circuits of endpoints that fail. The functions are in migrations/0009_webhook_circuits.sql, with their promises.
+-- The circuits of endpoints that fail. The functions are in migrations/0015_webhook_circuits.sql, with their promises.
 
 -- name: strain
 -- $1 endpoint, $2 failed tries, $3 what they weigh, $4 days. True: nothing succeeded for so long that it is to be disabled.

@@ -127,7 +127,7 @@ async def test_a_waiting_job_is_cancelled_and_an_ended_one_forgotten(
     assert (await api.get(path)).status_code == 404
 
 
-async def test_a_running_job_is_left_alone(
+async def test_a_running_job_is_asked_to_stop(
     api: httpx.AsyncClient, connection: dict[str, Any], database: Connection, ledger: Ledger
 ) -> None:
     await database.execute("UPDATE jobs SET state = 'active', lease_until = now() + interval '1 m', fence = 1")
@@ -135,8 +135,24 @@ async def test_a_running_job_is_left_alone(
 
     answer = await api.delete(f"/jobs/session-init-{connection['id']}")
 
-    assert (answer.status_code, answer.json()["code"]) == (409, "INVALID_STATE")
+    assert (answer.status_code, answer.json()["stopping"]) == (202, True)
+    assert await database.fetchval("SELECT state FROM jobs") == "active"
     assert await ledger.rows() == before
+
+
+async def test_a_send_that_runs_is_left_alone(
+    api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
+) -> None:
+    body = {"to": "5511987654321", "type": "text", "payload": {"text": "a"}}
+    sent = (await api.post(f"/connections/{connection['id']}/send", json=body)).json()
+    await database.execute(
+        "UPDATE jobs SET state = 'active', lease_until = now() + interval '1 m', fence = 1 WHERE name = 'send-message'"
+    )
+
+    answer = await api.delete(f"/jobs/{sent['job']['id']}")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "INVALID_STATE")
+    assert (await api.get(f"/messages/{sent['message']['id']}")).json()["status"] == "queued"
 
 
 async def test_cleaning_takes_only_what_ended_long_ago(
