@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
 
 from functions.resources import Resources
 from functions.work import work
@@ -11,8 +10,7 @@ from shared.db.pool import Connection
 from shared.domain.jobs import Job, JobState, QueueName
 from shared.domain.outcome import Done, Failure, Outcome, Snooze
 from shared.queues import admin
-
-_NEWEST_COMPLETED_STAY: Final = 100
+from shared.queues.policies import POLICIES
 
 DeleteBatch = Callable[[Connection], Awaitable[int]]
 
@@ -24,9 +22,9 @@ async def handle(job: Job, use: Resources) -> Outcome:
     """
     deleted: dict[str, int] = {"jobs": 0}
     settings = use.settings
-    for queue_name in QueueName:
+    for queue_name, policy in POLICIES.items():
         for state, age_s, keep in (
-            (JobState.COMPLETED, settings.retention_completed_jobs_s, _NEWEST_COMPLETED_STAY),
+            (JobState.COMPLETED, settings.retention_completed_jobs_s, policy.keep_completed),
             (JobState.CANCELLED, settings.retention_completed_jobs_s, 0),
             (JobState.FAILED, settings.retention_failed_jobs_s, 0),
         ):

@@ -86,19 +86,6 @@ async def clean(
     return len(await conn.fetch(_sql.clean, POLICIES[queue].id, state.value, older_than_s, keep, batch))
 
 
-async def clean_by_retention(conn: Connection, *, batch: int = CLEAN_BATCH) -> int:
-    """Delete a batch per queue and state of what the policies no longer keep: call until it is 0."""
-    deleted = 0
-    for queue, policy in POLICIES.items():
-        for state, keep_s, keep in (
-            (JobState.COMPLETED, policy.keep_completed_s, policy.keep_completed),
-            (JobState.CANCELLED, policy.keep_completed_s, policy.keep_completed),
-            (JobState.FAILED, policy.keep_failed_s, 0),
-        ):
-            deleted += await clean(conn, queue, state, older_than_s=keep_s, keep=keep, batch=batch)
-    return deleted
-
-
 async def list_jobs(
     conn: Connection, queue: QueueName, state: JobState, *, limit: int, before_pk: int | None = None
 ) -> list[JobView]:

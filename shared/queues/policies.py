@@ -39,9 +39,7 @@ class QueuePolicy:
     rate_per_minute: int = 0  # per group; 0: no limit
     burst: int = 1  # jobs a group may start at once after a quiet time
     stalled_limit: int = 3  # so many times a dying worker may take a job with it; the next time is a dead letter
-    keep_completed_s: int = 3600
-    keep_completed: int = 100  # the newest, however old
-    keep_failed_s: int = 7 * 86400
+    keep_completed: int = 100  # the newest, however old; ages are settings, RETENTION_COMPLETED_JOBS_S and …FAILED…
 
     @property
     def max_attempts(self) -> int:

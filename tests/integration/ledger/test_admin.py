@@ -59,14 +59,17 @@ async def test_clean_deletes_old_ended_jobs_in_batches(desk: "Desk") -> None:
     assert await desk.conn.fetchval("SELECT count(*) FROM jobs") == 5
 
 
-async def test_retention_keeps_the_newest_however_old(desk: "Desk") -> None:
+async def test_clean_keeps_the_newest_however_old(desk: "Desk") -> None:
+    async def clean() -> int:
+        return await admin.clean(desk.conn, RECEIVE, JobState.COMPLETED, older_than_s=3600, keep=100)
+
     await desk.add(*[f"j{n}" for n in range(110)])
     await desk.end(await desk.claim(110))
     await desk.conn.execute("UPDATE jobs SET finished_at = finished_at - interval '2 hours'")
 
-    assert await admin.clean_by_retention(desk.conn) == 10
+    assert await clean() == 10
 
-    assert await admin.clean_by_retention(desk.conn) == 0
+    assert await clean() == 0
     assert await admin.get_job(desk.conn, "j0") is None
     assert await admin.get_job(desk.conn, "j109") is not None
 
