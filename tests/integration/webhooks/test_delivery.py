@@ -11,8 +11,8 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
-from structlog.testing import capture_logs
 
+from shared import log
 from shared.db import webhook_deliveries as deliveries
 from shared.db import webhooks
 from shared.db.pool import Pool
@@ -436,17 +436,18 @@ async def test_a_job_whose_delivery_retention_took_is_discarded(post: Post) -> N
 
 
 async def test_no_secret_header_or_url_is_in_jobs_logs_deliveries_or_in_the_clear_at_rest(
-    desk: Desk, pool: Pool, post: Post, sink: Sink
+    desk: Desk, pool: Pool, post: Post, sink: Sink, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    log.configure(level="info", fmt="json")
     made = await desk.endpoint(sink.url, headers={"Authorization": "Bearer hunter2"})
     sink.answer = lambda number: web.Response(status=500 if number == 1 else 410)
     await desk.event(payload={"text": "private words"})
 
-    with capture_logs() as lines:
-        jobs = await post.fan_out()
-        await post.deliver(jobs[0])
-        await post.deliver(jobs[0], attempt=2)
+    jobs = await post.fan_out()
+    await post.deliver(jobs[0])
+    await post.deliver(jobs[0], attempt=2)
 
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert made.new_secret is not None
     secret = made.new_secret.removeprefix("whsec_")
     stored = await pool.fetch(
@@ -460,7 +461,7 @@ async def test_no_secret_header_or_url_is_in_jobs_logs_deliveries_or_in_the_clea
         assert hidden not in at_rest + said + repr(made)
     for quiet in (sink.url, "private words"):
         assert quiet not in said
-    assert {line["event"] for line in lines} == {"webhook_failed"}
+    assert {line["msg"] for line in lines} == {"webhook_failed"}
 
 
 # ---- to a URL that nobody registered
