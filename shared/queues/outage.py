@@ -1,5 +1,6 @@
 """What a loop does while a part is away: say so once, wait a little longer each time, say once that it is back."""
 
+import asyncio
 from typing import Final
 
 import structlog
@@ -22,7 +23,13 @@ class Outage:
         return self._delay_s > 0
 
     def began(self, error: BaseException) -> float:
-        """Note a failure and return how long to wait before the next try: 0.1, 0.2, 0.4 s, … then every 2 s."""
+        """Note a failure and return how long to wait before the next try: 0.1, 0.2, 0.4 s, … then every 2 s.
+
+        Raises CancelledError when the loop was told to end: a client library may make an error of its own out of a
+        cancellation, which comes only once.
+        """
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise asyncio.CancelledError from error
         if not self.is_on:
             log.warning("part_went_away", part=self._part, error=type(error).__name__)
         self._delay_s = min(max(self._delay_s * 2, _FIRST_DELAY_S), _LAST_DELAY_S)

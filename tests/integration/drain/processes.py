@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,8 +68,14 @@ def worker_process(target: str, environment: dict[str, str], folder: Path) -> It
             try:
                 popen.wait(10)
             except subprocess.TimeoutExpired:
+                _kill_child(folder)
                 popen.kill()
                 popen.wait(5)
+
+
+def _kill_child(run_dir: Path) -> None:
+    with suppress(OSError, ValueError):
+        os.kill(int(json.loads((run_dir / "worker.json").read_text())["pid"]), signal.SIGKILL)
 
 
 def _path() -> str:

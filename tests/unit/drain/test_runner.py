@@ -70,7 +70,7 @@ def test_a_delay_that_is_no_number_is_a_failed_try_not_a_crash() -> None:
     assert (end.finish.kind, end.finish.delay_s) == (FinishKind.RETRY, 2)
 
 
-def test_an_outage_waits_longer_each_time_and_at_most_two_seconds() -> None:
+async def test_an_outage_waits_longer_each_time_and_at_most_two_seconds() -> None:
     outage = Outage("postgres")
 
     delays = [outage.began(OSError()) for _ in range(7)]
