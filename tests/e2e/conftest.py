@@ -99,7 +99,8 @@ class Sink:
 
     async def take(self, request: web.Request) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.got.setdefault(headers["webhook-id"], []).append((headers, await request.read()))
+        body = await request.read()
+        self.got.setdefault(headers["webhook-id"], []).append((headers, body))
         return web.Response(status=204)
 
 
