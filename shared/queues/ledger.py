@@ -2,7 +2,7 @@
 
 Functions take a connection and leave the transaction to the caller, so that a job and what it is about commit
 together. They lock groups before jobs; a transaction that also changes other tables keeps the product's lock order
-(connections, job_groups, jobs, messages, wire_ids, events). Whoever makes work claimable rings after the commit.
+(connections, job_groups, jobs, wire_ids, messages, events). Whoever makes work claimable rings after the commit.
 """
 
 from collections.abc import Mapping, Sequence
