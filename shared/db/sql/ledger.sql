@@ -59,7 +59,7 @@ UPDATE jobs j
 -- $1 at most so many jobs of each kind and queue. Always one row. The queues' numbers are folded on the way.
 SELECT s.ended, s.ready, s.next_due_s, s.swept
   FROM ledger_sweep_v1($1) s
- CROSS JOIN ledger_fold_counts_v2() f;
+ CROSS JOIN ledger_fold_counts_v1() f;
 
 -- name: outlook
 -- $1 queue ids.
@@ -178,7 +178,7 @@ SELECT j.pk
  LIMIT $3;
 
 -- name: metrics
--- $1 seconds to look back for the rates. One row per queue, the most urgent first. No job is counted: migrations/0007_job_counts.sql and 0009_parked_counts.sql.
+-- $1 seconds to look back for the rates. One row per queue, the most urgent first. No job is counted: migrations/0007_job_counts.sql.
 WITH counts AS MATERIALIZED (
        SELECT f.queue, f.state, f.grp, f.jobs FROM job_counts f
        UNION ALL

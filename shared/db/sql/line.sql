@@ -3,7 +3,7 @@
 -- name: place
 -- $1 message, $2 look at so many at most. No row: nothing of it waits. `ahead`: jobs of its connection that run before it, NULL for one that
 -- is not due yet.
-SELECT j.state, j.run_at, job_place_v2(j.pk, $2) AS ahead
+SELECT j.state, j.run_at, job_place_v1(j.pk, $2) AS ahead
   FROM messages m
   JOIN jobs j ON j.pk = m.job_pk AND CASE WHEN j.state IN ('waiting', 'blocked', 'delayed') THEN true END
  WHERE m.id = $1

@@ -5,11 +5,11 @@
 -- $8 created after, $9 created before, $10 metadata that it contains, $11 ids (each or NULL), $12/$13 created_at and id of the last one seen
 -- or NULL, $14 limit. The oldest first.
 SELECT id, connection_id, job_pk, created_at
-  FROM messages_meant_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+  FROM messages_meant_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 
 -- name: count_meant
 -- As `meant`, $1 to $11.
-SELECT count(*) FROM messages_meant_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, NULL, NULL, NULL);
+SELECT count(*) FROM messages_meant_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, NULL, NULL, NULL);
 
 -- name: lock_groups
 -- $1 queue id, $2 groups. Whoever cancels or retries a message of theirs comes after this transaction.

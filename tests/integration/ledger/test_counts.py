@@ -77,7 +77,7 @@ async def test_a_recount_mends_what_was_changed_behind_the_triggers(desk: "Desk"
     await desk.conn.execute("UPDATE job_counts SET jobs = jobs + 5")
     await desk.conn.execute("UPDATE job_count_changes SET jobs = jobs + 5")
 
-    await desk.conn.execute("SELECT ledger_recount_v2()")
+    await desk.conn.execute("SELECT ledger_recount_v1()")
 
     found = await queue_metrics(desk.conn)
     names = ("name", "waiting", "active", "delayed", "completed", "failed", "parked")

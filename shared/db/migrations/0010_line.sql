@@ -1,10 +1,10 @@
--- job_place_v2 asks the index of blocked jobs itself whether there are any, and no counter: it stands on the jobs alone.
+-- Where a message stands in its connection's line. It asks the jobs alone, and no counter.
 
 -- How many jobs of its group run before this one, at most p_most; NULL when it does not wait. Heads are the jobs that are free to run, in
 -- their order, with what is active and the head of its own chat that waits for its next try; behind each follow the blocked jobs of the same
 -- chat, which get their turn by their place in the line. As in 0002_ledger.sql the planner is left no choice: ORDER BY with sorts switched
 -- off takes the index that has that order, and a state inside CASE hides an index of that state alone.
-CREATE FUNCTION job_place_v2(p_pk bigint, p_most int) RETURNS int
+CREATE FUNCTION job_place_v1(p_pk bigint, p_most int) RETURNS int
 LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_sort = off AS $$
 DECLARE
   j record;
@@ -37,5 +37,3 @@ BEGIN
             LIMIT 1)) h;
   RETURN least(p_most, coalesce(ahead, 0));
 END $$;
-
-DROP FUNCTION job_place_v1(bigint, int);

@@ -18,6 +18,7 @@ CREATE INDEX webhook_circuits_to_probe ON webhook_circuits (probe_at) WHERE prob
 CREATE FUNCTION webhook_group(p_endpoint uuid) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'endpoint:' || p_endpoint $$;
 
 -- Count tries that failed and open the circuit once they weigh 10: for 10 s, then 20, 40, 80, 160, then every 300 s.
+-- Those that were on their way when it opened open it no second time: the first wait is 10 s however many they were.
 -- Returns whether nothing succeeded for p_days, over at least 12 tries: then the caller disables the endpoint.
 CREATE FUNCTION webhook_circuit_strain_v1(p_endpoint uuid, p_failures int, p_strain int, p_days float8) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
@@ -34,7 +35,7 @@ BEGIN
   IF c.failures >= 12 AND c.failing_since <= now() - p_days * interval '1 day' THEN
     RETURN true;
   END IF;
-  IF c.strain >= 10 THEN
+  IF c.strain >= 10 AND coalesce(c.probe_at <= now(), true) THEN
     INSERT INTO job_groups AS g (queue, grp, cap, reasons) VALUES (6, webhook_group(p_endpoint), 1, '{circuit_open}')
     ON CONFLICT ON CONSTRAINT job_groups_pk DO UPDATE SET cap = 1, reasons = array_remove(g.reasons, 'circuit_open') || '{circuit_open}';
     UPDATE webhook_circuits
