@@ -67,17 +67,19 @@ SELECT d.id, d.endpoint_id, d.connection_id, d.event_type, d.body, d.status, d.a
 
 -- name: record_attempts
 -- Arrays: $1 deliveries, $2 attempts, $3 status after it, $4 duration_ms, $5 HTTP status, $6 error, $7 response, $8 next try in seconds.
--- A delivered one stays so. The event goes with the attempt's row, so that a second run adds none. It is for the log only.
+-- A delivered one stays so, and so does one that was canceled while it was tried, unless it arrived. The event goes
+-- with the attempt's row, so that a second run adds none. It is for the log only.
 -- One row for each endpoint that failed, or that is no longer failing: `failures` and how many of them got no answer in time.
 WITH tries AS (
   SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::int[], $5::int[], $6::text[], $7::bytea[], $8::float8[])
              AS t(delivery_id, attempt, after, duration_ms, http_status, error, response, retry_in_s)),
 moved AS (
   UPDATE webhook_deliveries d
-     SET status = CASE WHEN d.status = 'delivered' THEN d.status ELSE t.after END,
+     SET status = CASE WHEN d.status = 'delivered' OR d.status = 'canceled' AND t.after = 'pending' THEN d.status ELSE t.after END,
          attempts = greatest(d.attempts, t.attempt), last_status = t.http_status, last_error = t.error,
-         next_attempt_at = CASE WHEN t.after = 'pending' AND d.status <> 'delivered' THEN now() + t.retry_in_s * interval '1 second' END,
-         finished_at = CASE WHEN d.status = 'delivered' THEN d.finished_at WHEN t.after <> 'pending' THEN now() END
+         next_attempt_at = CASE WHEN t.after = 'pending' AND d.status NOT IN ('delivered', 'canceled') THEN now() + t.retry_in_s * interval '1 second' END,
+         finished_at = CASE WHEN d.status = 'delivered' OR d.status = 'canceled' AND t.after = 'pending' THEN d.finished_at
+                            WHEN t.after <> 'pending' THEN now() END
     FROM tries t WHERE d.id = t.delivery_id
   RETURNING d.id, d.endpoint_id, d.connection_id, d.event_type),
 kept AS (

@@ -21,6 +21,7 @@ from shared.domain.errors import InvalidInput, NotFound
 from shared.domain.ids import ConnectionId, DeliveryId
 from shared.domain.jobs import Job, NewJob, QueueName
 from shared.domain.outcome import Discard, Done, Failure, Outcome, Retry
+from shared.domain.webhook import DeliveryStatus, EndDelivery
 from shared.webhooks import endpoints
 from shared.webhooks.client import SafeClient
 from shared.webhooks.delivery import Courier, on_ended
@@ -313,6 +314,25 @@ async def test_a_410_of_the_old_url_does_not_disable_the_new_one(
         await apply(connection, outcome.writes)
 
     assert await pool.fetchval("SELECT enabled FROM webhook_endpoints")
+
+
+async def test_a_delivery_that_was_canceled_while_it_was_tried_does_not_wait_again(
+    desk: Desk, post: Post, sink: Sink
+) -> None:
+    await desk.endpoint(sink.url)
+    sink.answer = lambda _: web.Response(status=500)
+    await desk.event()
+    [job] = await post.fan_out()
+    failed = await post.deliver(job)
+    delivery_id = DeliveryId(UUID(job.data["deliveryId"]))
+    cancel = EndDelivery(delivery_id=delivery_id, after=DeliveryStatus.CANCELED, reason="canceled on request")
+
+    async with post.pool.acquire() as connection, connection.transaction():
+        await apply(connection, [cancel])
+        await apply(connection, failed.writes)
+
+    row = await post.row()
+    assert (row["status"], row["is_due"], row["is_finished"]) == ("canceled", False, True)
 
 
 @pytest.mark.parametrize("how", ["disabled", "deleted"])
