@@ -16,12 +16,12 @@ from shared.domain.ids import ConnectionId
 from shared.domain.jobs import Enqueued, JobState, QueueName
 from shared.domain.message import MessageStatus
 from shared.domain.session import SessionStatus, may_move
+from shared.egress.target import Rule, Target
 from shared.queues import ledger, new_jobs
 from shared.queues.policies import POLICIES
 from shared.queues.runtime import Transaction
 from shared.sealing import Sealer
 from shared.webhooks import endpoints
-from shared.webhooks.target import Rule, Target
 
 # So many waiting messages of a deleted connection are cancelled by one statement.
 _CANCEL_BATCH: Final = 1000

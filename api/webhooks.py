@@ -19,11 +19,11 @@ from shared.domain.errors import Conflict, InvalidInput, NotFound
 from shared.domain.ids import ConnectionId
 from shared.domain.jobs import QueueName
 from shared.domain.webhook import Endpoint
+from shared.egress.target import Rule, Target
 from shared.queues.runtime import Transaction, retry_collisions
 from shared.sealing import Sealer
 from shared.webhooks import endpoints
 from shared.webhooks.endpoints import Registered, Registration
-from shared.webhooks.target import Rule, Target
 
 # Every event looks at every endpoint of its tenant.
 MAX_ENDPOINTS: Final = 500

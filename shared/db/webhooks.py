@@ -1,6 +1,6 @@
 """The webhook_endpoints table: where webhooks go, and the sealed secrets that sign them.
 
-Functions take a connection; callers own the transaction. URLs are judged before they get here (shared/webhooks/target).
+Functions take a connection; callers own the transaction. URLs are judged before they get here (shared/egress/target).
 """
 
 from collections.abc import Mapping, Sequence

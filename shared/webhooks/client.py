@@ -1,18 +1,9 @@
-"""The HTTP client for URLs that a tenant chose: one exchange, bounded in time and size, only to permitted addresses.
-
-It stands on httpcore, not on httpx's client: this layer follows no redirect, reads no proxy or .netrc from the
-environment, keeps no cookie and unpacks no gzip, so there is none of that to switch off. httpcore's network backend is
-its public place for resolving: the pool knows the name (for Host, TLS and reuse), the backend connects to the checked
-address.
-"""
+"""The HTTP client for webhooks: one exchange, bounded in time and size, only to permitted addresses."""
 
 import asyncio
-import contextlib
-import errno
-import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
@@ -20,32 +11,26 @@ from typing import Final, Self
 import httpcore
 import httpx
 
-from shared.domain.errors import InvalidInput
-from shared.webhooks.target import Rule, TargetForbidden, parse
+from shared.egress.dial import CONNECT_TIMEOUT_S, EXCHANGE_ERRORS, Trouble, is_ours, open_pool, trouble_of
+from shared.egress.target import Rule, parse
 
 READ_BYTES: Final = 64 * 1024  # of a reply; past it the connection is closed
 KEEP_BYTES: Final = 2 * 1024
-_CONNECT_TIMEOUT_S: Final = 10.0  # per address, so that one that swallows packets leaves time for the next
 _MAX_CONNECTIONS: Final = 1000  # the most a queue's concurrency can be, so that a delivery never waits for another's
 _IDLE_CONNECTIONS: Final = 50
 _IDLE_S: Final = 30.0
-# What this machine lacks: files, memory, ports, a network; a name server that answers.
-_OUR_ERRNOS: Final = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.ENETUNREACH}
-)
-_OUR_NAME_ERRORS: Final = frozenset({socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM})
 
 
 class FailureKind(StrEnum):
-    """Why there is no HTTP answer. Public API, as the code of a failed attempt."""
+    """Why there is no HTTP answer: egress's Trouble, as the code of a failed attempt. Public API."""
 
-    TARGET_FORBIDDEN = "WEBHOOK_TARGET_FORBIDDEN"
-    NAME_UNRESOLVED = "WEBHOOK_NAME_UNRESOLVED"
-    UNREACHABLE = "WEBHOOK_UNREACHABLE"
-    TLS = "WEBHOOK_TLS_FAILED"
-    TIMEOUT = "WEBHOOK_TIMEOUT"
-    CONNECTION_LOST = "WEBHOOK_CONNECTION_LOST"
-    BAD_ANSWER = "WEBHOOK_BAD_ANSWER"
+    TARGET_FORBIDDEN = f"WEBHOOK_{Trouble.TARGET_FORBIDDEN}"
+    NAME_UNRESOLVED = f"WEBHOOK_{Trouble.NAME_UNRESOLVED}"
+    UNREACHABLE = f"WEBHOOK_{Trouble.UNREACHABLE}"
+    TLS = f"WEBHOOK_{Trouble.TLS_FAILED}"
+    TIMEOUT = f"WEBHOOK_{Trouble.TIMEOUT}"
+    CONNECTION_LOST = f"WEBHOOK_{Trouble.CONNECTION_LOST}"
+    BAD_ANSWER = f"WEBHOOK_{Trouble.BAD_ANSWER}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +74,13 @@ class SafeClient:
     ) -> None:
         """`timeout_s` bounds a whole exchange, from the name to the reply's last byte."""
         self._timeout_s = timeout_s
-        self._pool = httpcore.AsyncConnectionPool(
-            # httpx's: certifi's roots, or the operator's own through SSL_CERT_FILE. Always verified.
-            ssl_context=ssl_context or httpx.create_ssl_context(),
+        self._pool = open_pool(
+            rule,
             max_connections=_MAX_CONNECTIONS,
-            max_keepalive_connections=_IDLE_CONNECTIONS,
-            keepalive_expiry=_IDLE_S,
-            network_backend=_CheckedBackend(rule, backend or httpcore.AnyIOBackend()),
+            idle_connections=_IDLE_CONNECTIONS,
+            idle_s=_IDLE_S,
+            ssl_context=ssl_context,
+            backend=backend,
         )
 
     async def __aenter__(self) -> Self:
@@ -108,23 +93,12 @@ class SafeClient:
         """POST once. Every end is a value; only a cancellation is raised."""
         started = time.monotonic()
         exchange = _Exchange()
-        kind: FailureKind | None = None
-        is_ours = False
+        failure: Exception | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
                 await exchange.run(self._pool, url, headers, body)
-        except (TargetForbidden, InvalidInput):
-            kind = FailureKind.TARGET_FORBIDDEN
-        except (TimeoutError, httpcore.TimeoutException):
-            kind = FailureKind.TIMEOUT
-        except (socket.gaierror, UnicodeError) as error:
-            kind, is_ours = FailureKind.NAME_UNRESOLVED, _is_ours(error)
-        except httpcore.ConnectError as error:
-            kind, is_ours = FailureKind.TLS if _is_tls(error) else FailureKind.UNREACHABLE, _is_ours(error)
-        except httpcore.ProtocolError:
-            kind = FailureKind.BAD_ANSWER
-        except (httpcore.NetworkError, OSError):
-            kind = FailureKind.CONNECTION_LOST
+        except EXCHANGE_ERRORS as error:
+            failure = error
         duration_ms = round((time.monotonic() - started) * 1000)
         if exchange.status is not None:
             return Answered(
@@ -133,7 +107,9 @@ class SafeClient:
                 body=bytes(exchange.body[:KEEP_BYTES]),
                 duration_ms=duration_ms,
             )
-        return Failed(kind=kind or FailureKind.BAD_ANSWER, duration_ms=duration_ms, is_ours=is_ours)
+        assert failure is not None, "an exchange ends with a status or an error"
+        kind = FailureKind(f"WEBHOOK_{trouble_of(failure)}")
+        return Failed(kind=kind, duration_ms=duration_ms, is_ours=is_ours(failure))
 
 
 class _Exchange:
@@ -157,7 +133,7 @@ class _Exchange:
             ),
             headers=request.headers.raw,
             content=body,
-            extensions={"timeout": {"connect": _CONNECT_TIMEOUT_S}},
+            extensions={"timeout": {"connect": CONNECT_TIMEOUT_S}},
         ) as response:
             self.status = response.status
             self.retry_after = _header(response.headers, b"retry-after")
@@ -171,56 +147,3 @@ class _Exchange:
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     return next((value.decode("latin-1") for key, value in headers if key.lower() == name), None)
-
-
-def _is_tls(error: BaseException) -> bool:
-    return any(isinstance(cause, ssl.SSLError) for cause in _causes(error))
-
-
-def _is_ours(error: BaseException) -> bool:
-    for cause in _causes(error):
-        if isinstance(cause, socket.gaierror):
-            return cause.errno in _OUR_NAME_ERRORS
-        if isinstance(cause, OSError) and cause.errno in _OUR_ERRNOS:
-            return True
-    return False
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what led to it."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-class _CheckedBackend(httpcore.AsyncNetworkBackend):
-    """Resolves a name once per connection, lets the rule judge every answer, and connects to a judged address only."""
-
-    def __init__(self, rule: Rule, inner: httpcore.AsyncNetworkBackend) -> None:
-        self._rule = rule
-        self._inner = inner
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        addresses = await self._rule.addresses(host, port)
-        for address in addresses[:-1]:
-            with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return await self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
-        return await self._inner.connect_tcp(str(addresses[-1]), port, timeout, local_address, socket_options)
-
-    async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - httpcore's signature
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002
-    ) -> httpcore.AsyncNetworkStream:
-        raise TargetForbidden(path)
-
-    async def sleep(self, seconds: float) -> None:
-        await self._inner.sleep(seconds)

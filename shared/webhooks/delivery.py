@@ -18,6 +18,7 @@ from shared.domain.jobs import Job
 from shared.domain.outcome import Discard, Done, Failure, Outcome, Snooze
 from shared.domain.webhook import DeliveryStatus, EndDelivery, Parcel, PostponeDelivery
 from shared.domain.writes import Write
+from shared.egress.target import Rule
 from shared.failpoints import reach
 from shared.sealing import Sealer
 from shared.settings import Settings
@@ -25,7 +26,6 @@ from shared.webhooks.client import Answered, Exchanged, Failed, SafeClient
 from shared.webhooks.endpoints import open_headers, open_keyring
 from shared.webhooks.headers import merge
 from shared.webhooks.signing import sign
-from shared.webhooks.target import Rule
 from shared.webhooks.verdict import failure_of, retry_in_s, settle
 
 log = structlog.get_logger()

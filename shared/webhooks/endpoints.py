@@ -16,9 +16,9 @@ from shared.domain.errors import Conflict, InvalidInput, NotFound
 from shared.domain.ids import DEFAULT_TENANT, ConnectionId, EndpointId, TenantId
 from shared.domain.webhook import CONNECTION_EVENTS, Endpoint, is_pattern
 from shared.domain.webhook_secret import Keyring, check_secret, new_secret
+from shared.egress.target import Target
 from shared.sealing import Sealer
 from shared.webhooks.headers import check_headers
-from shared.webhooks.target import Target
 
 ROTATION_GRACE: Final = timedelta(hours=24)
 _MAX_PATTERNS: Final = 100

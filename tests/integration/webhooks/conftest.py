@@ -14,6 +14,7 @@ from functions.webhook_delivery import handle
 from shared.db.pool import Connection, Pool, open_pool
 from shared.domain.ids import DEFAULT_TENANT, ConnectionId, EventId
 from shared.domain.jobs import NewJob, QueueName
+from shared.egress.target import Rule, Target
 from shared.queues.drain import Drain
 from shared.queues.registry import Work
 from shared.queues.runtime import Queues
@@ -23,7 +24,6 @@ from shared.webhooks import endpoints
 from shared.webhooks.client import SafeClient
 from shared.webhooks.delivery import on_ended
 from shared.webhooks.endpoints import Registered, Registration
-from shared.webhooks.target import Rule, Target
 from tests.integration.webhooks.servers import LOOPBACK
 
 SECRET_KEY = "a secret key of some length"

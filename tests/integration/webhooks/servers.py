@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
-from shared.webhooks.target import Address
+from shared.egress.target import Address
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 Play = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -17,13 +17,14 @@ Play = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 class Server:
     """A TCP server that counts who connects and keeps what it was sent."""
 
+    host: str = "127.0.0.1"
     port: int = 0
     accepts: int = 0
     requests: list[bytes] = field(default_factory=list)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook"
+        return f"http://{self.host}:{self.port}/hook"
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:
@@ -49,9 +50,11 @@ OK = replying(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
 
 @asynccontextmanager
-async def serving(play: Play = OK, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+async def serving(
+    play: Play = OK, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Server]:
     """Run a server that reads each request and then plays; its connections end with it."""
-    server = Server()
+    server = Server(host=host)
     tasks: set[asyncio.Task[None]] = set()
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,7 +72,7 @@ async def serving(play: Play = OK, *, tls: ssl.SSLContext | None = None) -> Asyn
             tasks.discard(task)
             writer.transport.abort()
 
-    listener = await asyncio.start_server(converse, "127.0.0.1", 0, ssl=tls)
+    listener = await asyncio.start_server(converse, host, 0, ssl=tls)
     server.port = listener.sockets[0].getsockname()[1]
     try:
         yield server

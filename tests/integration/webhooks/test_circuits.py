@@ -21,6 +21,7 @@ from shared.domain.ids import DeliveryId, EndpointId
 from shared.domain.jobs import Job
 from shared.domain.outcome import Retry, Snooze
 from shared.domain.webhook import fan_out_job
+from shared.egress.target import Address, Rule
 from shared.queues.drain import Drain
 from shared.queues.outage import Outage
 from shared.queues.runtime import Queues
@@ -30,7 +31,6 @@ from shared.settings import load
 from shared.webhooks.client import Failed, FailureKind, SafeClient
 from shared.webhooks.delivery import Courier
 from shared.webhooks.fan_out import fan_out
-from shared.webhooks.target import Address, Rule
 from tests.integration.webhooks.conftest import QUEUE, WORK, Desk, drain, enqueue
 from tests.integration.webhooks.servers import LOOPBACK, OK, Play, replying, serving
 

@@ -9,8 +9,8 @@ import struct
 import pytest
 import trustme
 
+from shared.egress.target import Rule
 from shared.webhooks.client import KEEP_BYTES, Answered, Exchanged, Failed, FailureKind, SafeClient
-from shared.webhooks.target import Rule
 from tests.integration.webhooks.servers import LOOPBACK, OK, Answers, Play, read_request, replying, serving
 
 DEADLINE_S = 0.3

@@ -22,11 +22,11 @@ from shared.domain.ids import ConnectionId, DeliveryId
 from shared.domain.jobs import Job, NewJob, QueueName
 from shared.domain.outcome import Discard, Done, Failure, Outcome, Retry
 from shared.domain.webhook import DeliveryStatus, EndDelivery
+from shared.egress.target import Rule, Target
 from shared.webhooks import endpoints
 from shared.webhooks.client import SafeClient
 from shared.webhooks.delivery import Courier, on_ended
 from shared.webhooks.fan_out import fan_out
-from shared.webhooks.target import Rule, Target
 from tests.integration.webhooks.conftest import Desk
 
 pytestmark = pytest.mark.usefixtures("_settings")

@@ -26,6 +26,18 @@ _MAX_LENGTH: Final = 2048
 _MAX_PORT: Final = 65_535
 _DOOR_TIMEOUT_S: Final = 5.0  # somebody waits for the answer
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_MAX_NAME: Final = 253
+_NAME: Final = re.compile(r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?")
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+# The Fetch standard's "bad ports": mail, chat, file and name servers might take the body's lines for commands.
+_NO_WEB_PORTS: Final = frozenset(
+    [
+        *(1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104),
+        *(109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515),
+        *(526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049),
+        *(3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080),
+    ]
+)
 
 _PUBLIC_V6: Final = IPv6Network("2000::/3")
 # Inside the public ranges, yet not a place on the internet, or a way back in through a gateway.
@@ -99,7 +111,7 @@ class Rule:
                 pointer,
             ) from None
         except (OSError, UnicodeError):
-            if _is_inside_name(parsed.host):
+            if _is_inside_name(parsed.raw_host.decode("ascii")):
                 raise _refused(
                     "the URL's host does not resolve and only exists inside a network. When it resolves, "
                     "ZAPHUB_WEBHOOK_ALLOW_NETWORKS can allow its network.",
@@ -130,16 +142,31 @@ def parse(url: str, *, pointer: str = "") -> httpx.URL:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
         raise _refused("this is not a URL; write it as https://example.com/hook.", pointer) from None
-    if parsed.scheme not in _DEFAULT_PORTS or not parsed.host:
+    # Never `.host`: it decodes, and raises for a label that only looks like punycode.
+    if parsed.scheme not in _DEFAULT_PORTS or not parsed.raw_host:
         raise _refused("a URL starts with https:// or http:// and a host.", pointer)
     # `https://example.com@10.0.0.1/` reads as one host and goes to another.
     if parsed.userinfo or "@" in _authority(url):
         raise _refused("a URL holds no user or password; send them in a header.", pointer)
     if "#" in url:
         raise _refused("a URL holds no fragment (#…).", pointer)
+    if not _is_host(parsed.raw_host.decode("ascii")):
+        raise _refused("a URL's host is a name of letters, digits, hyphens and dots, or an address.", pointer)
     if not 1 <= port_of(parsed) <= _MAX_PORT:
         raise _refused(f"a port is from 1 to {_MAX_PORT}.", pointer)
+    if port_of(parsed) in _NO_WEB_PORTS:
+        raise _refused("this port belongs to another protocol than HTTP; use one that browsers open too.", pointer)
     return parsed
+
+
+def _is_host(host: str) -> bool:
+    """Whether it is a name or an address as it goes on the wire: no escape, no zone, no empty label."""
+    if ":" not in host:
+        return len(host) <= _MAX_NAME and _NAME.fullmatch(host) is not None
+    try:
+        return IPv6Address(host).scope_id is None
+    except ValueError:
+        return False
 
 
 def _authority(url: str) -> str:
@@ -158,6 +185,8 @@ def _unmapped(address: Address) -> Address:
 
 def _is_inside_name(host: str) -> bool:
     name = host.rstrip(".").lower()
+    if _NUMBER.fullmatch(name.rpartition(".")[2]):
+        return True  # an address that the resolver does not read, such as `127.0.0.1.`
     return "." not in name or any(name == inside or name.endswith(f".{inside}") for inside in _INSIDE_NAMES)
 
 
