@@ -91,7 +91,7 @@ async def test_a_wrong_value_is_named_and_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1/", "http://169.254.169.254/latest", "http://localhost:1/", "http://[::1]/"]
+    "url", ["http://127.0.0.1/", "http://169.254.169.254/latest", "http://localhost:8001/", "http://[::1]/"]
 )
 async def test_a_webhook_that_points_inside_is_refused_at_the_door(
     api: httpx.AsyncClient, ledger: Ledger, url: str

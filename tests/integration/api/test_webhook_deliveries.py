@@ -305,7 +305,7 @@ async def test_an_endpoint_that_fails_is_paused_and_a_person_has_it_tried_at_onc
 
 
 async def test_a_disabled_endpoint_is_not_tested(api: httpx.AsyncClient, ledger: Ledger) -> None:
-    webhook = await make(api, "http://127.0.0.1:9/")
+    webhook = await make(api, "http://127.0.0.1:8009/")
     await api.post(f"/webhooks/{webhook['id']}/disable")
     before = await ledger.rows()
 
@@ -368,7 +368,7 @@ async def ledger_of(database: Connection) -> list[Any]:
 async def test_reading_the_log_and_sending_again_want_a_scope_each(
     api: httpx.AsyncClient, scope: str, method: str, path: str
 ) -> None:
-    webhook = await make(api, "http://127.0.0.1:9/")
+    webhook = await make(api, "http://127.0.0.1:8009/")
     delivery = (await api.post(f"/webhooks/{webhook['id']}/test")).json()["delivery"]
     key = await key_of(api, scope)
 
@@ -395,7 +395,7 @@ async def test_reading_the_log_and_sending_again_want_a_scope_each(
     ],
 )
 async def test_a_wrong_query_is_refused_by_its_name(api: httpx.AsyncClient, query: str) -> None:
-    webhook = await make(api, "http://127.0.0.1:9/")
+    webhook = await make(api, "http://127.0.0.1:8009/")
 
     answer = await api.get(f"/webhooks/{webhook['id']}/deliveries?{query}")
 

@@ -324,7 +324,7 @@ async def test_what_this_machine_lacks_is_told_from_what_the_receiver_does(
 
     async with SafeClient(Rule(allow=LOOPBACK), timeout_s=5) as client:
         monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", refuse)
-        exchanged = await client.post("http://127.0.0.1:9/", headers={}, body=b"{}")
+        exchanged = await client.post("http://127.0.0.1:8009/", headers={}, body=b"{}")
 
     assert isinstance(exchanged, Failed)
     assert (exchanged.kind, exchanged.is_ours) == (FailureKind.UNREACHABLE, is_ours)

@@ -185,7 +185,7 @@ async def test_every_attempt_sends_the_same_bytes_with_a_fresh_timestamp_and_sig
 async def test_url_and_secret_are_those_that_hold_when_it_is_sent(
     desk: Desk, pool: Pool, post: Post, sink: Sink
 ) -> None:
-    old = await desk.own_endpoint("http://127.0.0.1:9/gone")
+    old = await desk.own_endpoint("http://127.0.0.1:8009/gone")
     await desk.event()
     [job] = await post.fan_out()
 
