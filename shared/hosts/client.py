@@ -1,10 +1,11 @@
 """`HostClient`: asks the host that holds a session to do something, and finds a host for a session that has none."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-import httpx
+import aiohttp
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from shared.db import hosts
@@ -27,11 +28,17 @@ from shared.settings import Settings
 
 A = TypeVar("A")
 
+# To get a connection, one of the pool's or a new one.
 _CONNECT_S: Final = 2.0
 # A command that only changes the host's own state, or asks its store.
 _QUICK_S: Final = 10.0
 # Closing waits for the library, logging out for WhatsApp too.
 _END_S: Final = 30.0
+_MOST_CONNECTIONS: Final = 200
+# A host keeps an idle connection for longer (75 s), so it is never the first to close one, unless it stops.
+_IDLE_S: Final = 15.0
+_OK: Final = 200
+_UNAUTHORIZED: Final = 401
 
 
 class HostNotReached(HostUnreachable):
@@ -44,7 +51,7 @@ class HostClient:
     What was asked may or may not have happened then: commands are safe to repeat, a send after a lookup.
     """
 
-    def __init__(self, pool: Pool, http: httpx.AsyncClient, *, send_timeout_s: float) -> None:
+    def __init__(self, pool: Pool, http: aiohttp.ClientSession, *, send_timeout_s: float) -> None:
         self._pool = pool
         self._http = http
         self._send_timeout_s = send_timeout_s
@@ -101,36 +108,50 @@ class HostClient:
         return await self._ask(owner.address, "state", command, protocol.STATE_ANSWER, timeout_s=_QUICK_S)
 
     async def _ask(self, address: str, command: str, body: BaseModel, answer: TypeAdapter[A], *, timeout_s: float) -> A:
+        # The loop hears in these two turns that the host has closed a kept connection, and then another one is taken.
+        # A command is written once: what went into a connection that breaks only now may have arrived.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         try:
-            response = await self._http.post(
+            async with self._http.post(
                 f"{address}{protocol.COMMANDS}/{command}",
-                content=body.model_dump_json(),
-                headers={"Content-Type": "application/json"},
-                timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
-            )
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+                data=body.model_dump_json().encode(),
+                timeout=aiohttp.ClientTimeout(total=timeout_s, connect=_CONNECT_S),
+                allow_redirects=False,
+            ) as response:
+                status, content = response.status, await response.read()
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise HostNotReached(f"the session host cannot be reached for `{command}`.") from error
-        except httpx.HTTPError as error:
+        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
             raise HostUnreachable(f"the session host did not answer `{command}` ({type(error).__name__}).") from error
-        if response.status_code == httpx.codes.UNAUTHORIZED:
+        if status == _UNAUTHORIZED:
             raise Misconfigured("the session host refused ZAPHUB_HOST_TOKEN: it must be the same everywhere.")
         try:
-            response.raise_for_status()
-            return answer.validate_json(response.content)
-        except (httpx.HTTPStatusError, ValidationError) as error:
-            raise HostUnreachable(
-                f"the session host answered `{command}` with {response.status_code}, which says nothing."
-            ) from error
+            if status == _OK:
+                return answer.validate_json(content)
+        except ValidationError as error:
+            raise HostUnreachable(_says_nothing(command, status)) from error
+        raise HostUnreachable(_says_nothing(command, status))
+
+
+def _says_nothing(command: str, status: int) -> str:
+    return f"the session host answered `{command}` with {status}, which says nothing."
 
 
 @asynccontextmanager
 async def open_host_client(settings: Settings, pool: Pool) -> AsyncIterator[HostClient]:
     """A client for one process's life. Without ZAPHUB_HOST_TOKEN hosts refuse it, and a call raises Misconfigured."""
     token = "" if settings.host_token is None else settings.host_token.get_secret_value()
-    # Never through a proxy of the environment: hosts are neighbours, and the token is theirs alone.
-    async with httpx.AsyncClient(
-        headers={"Authorization": f"Bearer {token}"},
-        trust_env=False,
-        limits=httpx.Limits(max_connections=200, max_keepalive_connections=50),
-    ) as http:
+    async with open_http(token) as http:
         yield HostClient(pool, http, send_timeout_s=settings.send_timeout_s)
+
+
+def open_http(token: str) -> aiohttp.ClientSession:
+    """What a HostClient speaks through, to be closed by whoever opens it."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=_MOST_CONNECTIONS, keepalive_timeout=_IDLE_S),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        # Never through a proxy of the environment: hosts are neighbours, and the token is theirs alone.
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )

@@ -16,7 +16,7 @@ from shared.db import hosts, leases
 from shared.domain.errors import HostUnreachable, Misconfigured
 from shared.domain.ids import ConnectionId, HostId
 from shared.hosts import protocol
-from shared.hosts.client import HostClient, HostNotReached
+from shared.hosts.client import HostClient, HostNotReached, open_http
 from shared.queues.runtime import Queues
 from shared.settings import Settings
 from tests.contract.hosts.simulated_host import (
@@ -78,7 +78,7 @@ async def stage(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     shared_settings.load.cache_clear()
     async with (
         await Queues.open(Settings()) as queues,
-        httpx.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False) as http,
+        open_http(TOKEN) as http,
     ):
         yield Stage(queues, SimulatedWhatsApp(), HostClient(queues.pool, http, send_timeout_s=20), tmp_path / "journal")
     shared_settings.load.cache_clear()
@@ -115,10 +115,11 @@ async def test_a_session_is_opened_paired_used_and_closed_through_commands(stage
 async def test_a_wrong_token_is_refused_by_every_command_and_nothing_happens(stage: Stage) -> None:
     session = await new_connection(stage.queues.pool)
     async with stage.host("a") as host:
-        async with httpx.AsyncClient(headers={"Authorization": "Bearer wrong"}, trust_env=False) as http:
-            stranger = HostClient(stage.queues.pool, http, send_timeout_s=5)
+        async with open_http("wrong") as wrong:
+            stranger = HostClient(stage.queues.pool, wrong, send_timeout_s=5)
             with pytest.raises(Misconfigured):
                 await stranger.open(session)
+        async with httpx.AsyncClient(headers={"Authorization": "Bearer wrong"}, trust_env=False) as http:
             for command in ("open", "close", "logout", "pair-code", "send", "lookup", "check", "state"):
                 answer = await http.post(f"{host.address}/v1/{command}", content="{}")
                 assert answer.status_code == 401

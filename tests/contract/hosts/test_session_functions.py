@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from functions import session_close, session_init
@@ -18,7 +17,7 @@ from shared import settings as shared_settings
 from shared.domain.ids import ConnectionId
 from shared.domain.jobs import Job, QueueName
 from shared.domain.outcome import Discard, Done, Outcome, Retry
-from shared.hosts.client import HostClient
+from shared.hosts.client import HostClient, open_http
 from shared.queues.runtime import Queues
 from shared.settings import Settings
 from tests.contract.hosts.simulated_host import (
@@ -88,7 +87,7 @@ async def stage(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     shared_settings.load.cache_clear()
     async with (
         await Queues.open(Settings()) as queues,
-        httpx.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False) as http,
+        open_http(TOKEN) as http,
     ):
         client = HostClient(queues.pool, http, send_timeout_s=20)
         use = cast("Resources", SimpleNamespace(pool=queues.pool, queues=queues, hosts=client))
