@@ -16,6 +16,7 @@ from shared.egress.target import Rule, parse
 
 READ_BYTES: Final = 64 * 1024  # of a reply; past it the connection is closed
 KEEP_BYTES: Final = 2 * 1024
+BODY_S: Final = 2.0  # for the body, once the status is known: a receiver that drips holds a slot for no longer
 _MAX_CONNECTIONS: Final = 1000  # the most a queue's concurrency can be, so that a delivery never waits for another's
 _IDLE_CONNECTIONS: Final = 50
 _IDLE_S: Final = 30.0
@@ -37,7 +38,7 @@ class FailureKind(StrEnum):
 class Answered:
     """The receiver answered with `status`; `body` is the first 2 kB as they came, still packed if the receiver packs.
 
-    The status line decides: a body that drips until the deadline, or breaks off, changes nothing about it.
+    The status line decides: a body that drips until its time is over, or breaks off, changes nothing about it.
     """
 
     status: int
@@ -69,11 +70,13 @@ class SafeClient:
         rule: Rule,
         *,
         timeout_s: float,
+        body_s: float = BODY_S,
         ssl_context: ssl.SSLContext | None = None,
         backend: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
-        """`timeout_s` bounds a whole exchange, from the name to the reply's last byte."""
+        """`timeout_s` bounds a whole exchange, from the name to the reply's last byte; `body_s` the reply's body."""
         self._timeout_s = timeout_s
+        self._body_s = body_s
         self._pool = open_pool(
             rule,
             max_connections=_MAX_CONNECTIONS,
@@ -96,7 +99,7 @@ class SafeClient:
         failure: Exception | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
-                await exchange.run(self._pool, url, headers, body)
+                await exchange.run(self._pool, url, headers, body, body_s=self._body_s)
         except EXCHANGE_ERRORS as error:
             failure = error
         duration_ms = round((time.monotonic() - started) * 1000)
@@ -120,7 +123,9 @@ class _Exchange:
         self.retry_after: str | None = None
         self.body = bytearray()
 
-    async def run(self, pool: httpcore.AsyncConnectionPool, url: str, headers: Mapping[str, str], body: bytes) -> None:
+    async def run(
+        self, pool: httpcore.AsyncConnectionPool, url: str, headers: Mapping[str, str], body: bytes, *, body_s: float
+    ) -> None:
         # httpx writes Host and Content-Length, and its URL is the one that the rule judged.
         request = httpx.Request("POST", parse(url), headers={"Accept-Encoding": "identity", **headers}, content=body)
         async with pool.stream(
@@ -137,12 +142,16 @@ class _Exchange:
         ) as response:
             self.status = response.status
             self.retry_after = _header(response.headers, b"retry-after")
-            read = 0
-            async for chunk in response.aiter_stream():
-                self.body += chunk[: KEEP_BYTES - len(self.body)]
-                read += len(chunk)
-                if read >= READ_BYTES:
-                    break
+            async with asyncio.timeout(body_s):
+                await self._read(response)
+
+    async def _read(self, response: httpcore.Response) -> None:
+        read = 0
+        async for chunk in response.aiter_stream():
+            self.body += chunk[: KEEP_BYTES - len(self.body)]
+            read += len(chunk)
+            if read >= READ_BYTES:
+                break
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:

@@ -225,6 +225,20 @@ async def test_a_body_that_drips_ends_with_the_deadline_and_leaves_the_status() 
     assert set(exchanged.body) == set(b"x")
 
 
+async def test_a_body_that_drips_has_a_time_of_its_own_and_leaves_the_slot_to_others() -> None:
+    answer = dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n")
+
+    async with (
+        asyncio.timeout(30),
+        serving(answer) as server,
+        SafeClient(Rule(allow=LOOPBACK), timeout_s=300, body_s=0.1) as client,
+    ):
+        exchanged = await post(client, server.url)
+
+    assert isinstance(exchanged, Answered)
+    assert exchanged.status == 200
+
+
 async def test_a_receiver_that_never_answers_ends_with_the_deadline() -> None:
     async def hang(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()

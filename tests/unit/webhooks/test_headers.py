@@ -17,6 +17,9 @@ def test_an_authorization_header_is_the_endpoints_to_set() -> None:
     [
         *["Host", "host", "Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Expect"],
         *["Content-Length", "Content-Type", "Content-Encoding", "Accept-Encoding", "User-Agent", "Cookie"],
+        *["Content-Location", "Content-Range", "content-md5", "Set-Cookie", "Forwarded", "Via", "X-Real-IP"],
+        *["X-HTTP-Method-Override", "X-Original-URL", "Range", "HTTP2-Settings", "Max-Forwards", "Proxy-Connection"],
+        *["webhook_id", "Webhook_Signature", "x_zaphub_event", "Content_Length", "TRANSFER_ENCODING"],
         *["webhook-id", "Webhook-Signature", "X-ZapHub-Event", "Proxy-Authorization", "X-Forwarded-For"],
         *["", "a b", "a:b", ":path", "a\r\nb", "ação", "a" * 101],
     ],
@@ -39,9 +42,11 @@ def test_more_than_twenty_headers_or_one_named_twice_are_refused() -> None:
         check_headers({f"X-{number}": "x" for number in range(21)})
     with pytest.raises(InvalidInput):
         check_headers({"X-Note": "a", "x-note": "b"})
+    with pytest.raises(InvalidInput):
+        check_headers({"X-Note": "a", "X_Note": "b"})
 
 
 def test_ours_win_over_whatever_is_stored() -> None:
-    sent = merge({"WEBHOOK-ID": "forged", "X-Team": "a"}, {"webhook-id": "ours"})
+    sent = merge({"WEBHOOK-ID": "forged", "Webhook_Id": "forged", "X-Team": "a"}, {"webhook-id": "ours"})
 
     assert sent == {"X-Team": "a", "webhook-id": "ours"}
