@@ -17,9 +17,12 @@ from shared.queues.job_log import log_lost
 from shared.queues.policies import POLICIES, Runtime
 from shared.queues.registry import Work, Works
 from shared.queues.runner import Ending, Execute, canceled, conclude, run_batch, run_one, stopped
+from shared.queues.slots import Slots
 from shared.queues.stops import Stop, Stops
 
 _CANCEL_S: Final = 1.0
+# Longer than a good receiver takes; a hundredth of what one that hangs may take.
+LENDS_AFTER_S: Final = 0.3
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +49,9 @@ class Hands:
         self._execute = execute
         self._on_ended = on_ended
         self._on_free = on_free
-        self._free = dict(slots)
+        self._slots = {
+            queue: Slots(count, lends_at_most=POLICIES[queue].lends_at_most) for queue, count in slots.items()
+        }
         self._ahead = {queue: Ahead(slots=count) for queue, count in slots.items()}
         self._stops = Stops()
         self._limit_s = float("inf")
@@ -57,7 +62,7 @@ class Hands:
     @property
     def queues(self) -> list[QueueName]:
         """The queues that are worked, most urgent first."""
-        return list(self._free)
+        return list(self._slots)
 
     @contextmanager
     def open(self, group: asyncio.TaskGroup, *, limit_s: float) -> Iterator[None]:
@@ -78,16 +83,16 @@ class Hands:
 
     def has_free(self, queue: QueueName) -> bool:
         """Whether a job of this queue would start at once."""
-        return self._free[queue] > 0
+        return self._slots[queue].free > 0
 
     async def free_queues(self) -> list[QueueName]:
         """The queues with a free slot, most urgent first; waits until there is one."""
         await self._room.wait()
-        return [queue for queue, free in self._free.items() if free > 0]
+        return [queue for queue, slots in self._slots.items() if slots.free > 0]
 
     def wanted(self, queue: QueueName) -> int:
         """How many jobs of this queue to claim now."""
-        return self._ahead[queue].wanted(self._free[queue])
+        return self._ahead[queue].wanted(self._slots[queue].free)
 
     def take(self, jobs: Sequence[Job], *, asked_at: float) -> None:
         """Start what was claimed, as far as there are slots; the rest waits for one, for HOLD_S at most."""
@@ -147,11 +152,11 @@ class Hands:
 
     def _start_next(self, queue: QueueName) -> None:
         """Start as many of the queue's claimed jobs as it has free slots."""
-        free = self._free[queue]
+        free = self._slots[queue].free
         if self._group is None or free == 0 or not (jobs := self._ahead[queue].take(free, now=time.monotonic())):
             return
         work = self._works[queue]
-        self._free[queue] -= len(jobs)
+        self._slots[queue].start(job.fence for job in jobs)
         self._look_for_room()
         if work.handle_batch is not None and self._execute is None:
             task = self._group.create_task(self._run_batch(work, jobs))
@@ -162,6 +167,15 @@ class Hands:
             task = self._group.create_task(self._run_one(work, job))
             self._held.started([job], task)
             self._stops.watch(task, timeout_s=self._timeout_s(job))
+            if POLICIES[queue].lends_at_most:
+                asyncio.get_running_loop().call_later(LENDS_AFTER_S, self._lend, queue, job.fence)
+
+    def _lend(self, queue: QueueName, fence: int) -> None:
+        """A try that takes this long waits for others: let the next job start beside it."""
+        if self._slots[queue].overdue(fence):
+            self._start_next(queue)
+            self._look_for_room()
+            self._on_free(queue)
 
     def _timeout_s(self, job: Job) -> float:
         return min(POLICIES[job.queue].timeout_s if job.timeout_s is None else job.timeout_s, self._limit_s)
@@ -226,13 +240,13 @@ class Hands:
 
     def _free_slots(self, queue: QueueName, jobs: Sequence[Job]) -> None:
         self._stops.forget(self._held.ended(jobs))
-        self._free[queue] += len(jobs)
+        self._slots[queue].end(job.fence for job in jobs)
         self._start_next(queue)
         self._room.set()
         self._on_free(queue)
 
     def _look_for_room(self) -> None:
-        if any(free > 0 for free in self._free.values()):
+        if any(slots.free > 0 for slots in self._slots.values()):
             self._room.set()
         else:
             self._room.clear()

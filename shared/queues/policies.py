@@ -35,6 +35,7 @@ class QueuePolicy:
     retry_delays_s: tuple[float, ...]  # after the first try, the second, …; then the dead letters
     lambda_timeout_s: int
     timeout_s: float  # a try that takes longer is stopped; more than its handler's own time limits together
+    lends_at_most: int = 0  # jobs that run beside these because they wait for a slow receiver; see slots.py
     group_cap: int = 1  # jobs of one group at once, over all workers
     rate_per_minute: int = 0  # per group; 0: no limit
     burst: int = 1  # jobs a group may start at once after a quiet time
@@ -92,7 +93,7 @@ POLICIES: Final[Mapping[Q, QueuePolicy]] = MappingProxyType(
             retry_delays_s=(10, 30, 90, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
             lambda_timeout_s=60,
             timeout_s=360,  # webhook_timeout_s is 300 at most
-            # Fewer than a worker's slots: a receiver that hangs leaves one to the others.
+            lends_at_most=50,  # 25 receivers that hang at the same moment, before their circuits open
             group_cap=2,
         ),
         Q.MAINTENANCE_CLEANUP: QueuePolicy(
