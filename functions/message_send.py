@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, assert_never
 from uuid import UUID
 
+from functions import references
 from functions.resources import Resources
 from functions.work import work
 from shared.db import messages
@@ -73,16 +74,10 @@ def _secret(message: Sendable, send_no: int, use: Resources) -> bytes:
 
 
 async def _try(job: Job, message: Sendable, owner: Owner, use: Resources) -> Outcome:
-    quoted = None
+    resolved = await references.resolve(use.pool, message)
+    if isinstance(resolved, protocol.Refused):
+        return _refused(job, message, resolved, message.send_no or None)
     async with use.pool.acquire() as connection:
-        if message.reply_to:
-            row = await messages.quoted(connection, message.connection_id, message.reply_to)
-            if row is None:
-                failure = Failure(
-                    code="NOT_FOUND", detail="The message of reply_to is not on the wire.", retryable=False
-                )
-                return Discard(reason=failure.detail, failure=failure, writes=(_ended(message, failure, send_no=None),))
-            quoted = protocol.Quoted(wire_id=row["wa_message_id"], sender_jid=row["sender_jid"], text=row["text"])
         send_no = await messages.begin_try(
             connection,
             message.id,
@@ -102,8 +97,8 @@ async def _try(job: Job, message: Sendable, owner: Owner, use: Resources) -> Out
         epoch=owner.epoch,
         to=message.jid,
         type=message.type,
-        payload=message.payload,
-        reply_to=quoted,
+        payload=resolved.payload,
+        reply_to=resolved.reply_to,
         mentions=message.mentions,
     )
     give_back = (GiveBackTry(message_id=message.id, send_no=send_no),)
@@ -204,7 +199,7 @@ def _sent(message: Sendable, answer: protocol.Sent, send_no: int) -> Outcome:
     )
 
 
-def _refused(job: Job, message: Sendable, answer: protocol.Refused, send_no: int) -> Outcome:
+def _refused(job: Job, message: Sendable, answer: protocol.Refused, send_no: int | None) -> Outcome:
     failure = Failure(code=answer.code, detail=answer.detail, retryable=not answer.permanent)
     ended = _ended(message, failure, send_no=send_no)
     if answer.permanent:

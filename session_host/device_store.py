@@ -7,6 +7,7 @@ doubt is settled.
 from typing import Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from session_host.votes import PollSecret
 from shared.db.pool import AWAY, DatabaseError, Pool
 from shared.domain.errors import Unavailable
 from shared.domain.ids import WireId
@@ -25,6 +26,14 @@ _INDEX: Final = (
 )
 _HAS_DEVICE: Final = f"SELECT EXISTS (SELECT 1 FROM {SCHEMA}.whatsmeow_device WHERE jid = $1)"  # noqa: S608 - a constant
 _SECRET: Final = f"SELECT message_id FROM {SCHEMA}.whatsmeow_message_secrets WHERE key = $1 AND our_jid = $2"  # noqa: S608 - as above
+_BY_ID: Final = (
+    f"CREATE INDEX IF NOT EXISTS zaphub_message_secrets_id ON {SCHEMA}.whatsmeow_message_secrets (message_id)"
+)
+_POLLS: Final = (
+    "SELECT s.message_id, s.key, s.sender_jid, s.our_jid, d.lid"  # noqa: S608 - as above
+    f"  FROM {SCHEMA}.whatsmeow_message_secrets s LEFT JOIN {SCHEMA}.whatsmeow_device d ON d.jid = s.our_jid"
+    " WHERE s.message_id = ANY($1::text[])"
+)
 _NUMBERS: Final = f"SELECT lid, pn FROM {SCHEMA}.whatsmeow_lid_map WHERE lid = ANY($1::text[])"  # noqa: S608 - as above
 _FORGET: Final = f"DELETE FROM {SCHEMA}.whatsmeow_device WHERE jid = $1"  # noqa: S608 - as above
 _IS_ENCRYPTED: Final = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
@@ -73,6 +82,22 @@ class DeviceStore:
             raise Unavailable("the device store does not answer") from error
         return {f"{row['lid']}@lid": f"{row['pn']}@s.whatsapp.net" for row in rows}
 
+    async def poll_secrets(self, wire_ids: list[str]) -> dict[str, list[PollSecret]]:
+        """What opens the votes in these polls, as far as the store knows."""
+        if not wire_ids or not await self._has("whatsmeow_message_secrets"):
+            return {}
+        await self._index()
+        try:
+            rows = await self._pool.fetch(_POLLS, wire_ids, timeout=_TIMEOUT_S)
+        except AWAY as error:
+            raise Unavailable("the device store does not answer") from error
+        found: dict[str, list[PollSecret]] = {}
+        for row in rows:
+            writers = (_person(row["sender_jid"]), _person(row["our_jid"]), _person(row["lid"] or ""))
+            secret = PollSecret(key=row["key"], writers=tuple(dict.fromkeys(one for one in writers if one)))
+            found.setdefault(row["message_id"], []).append(secret)
+        return found
+
     async def forget(self, device_jid: str) -> None:
         """Delete the device's keys, when WhatsApp cannot be asked to unlink it."""
         if await self._has("whatsmeow_device"):
@@ -83,9 +108,10 @@ class DeviceStore:
         await self._value("SELECT 1")
 
     async def _index(self) -> None:
-        # The library makes its tables at its first connect, so ours comes when it is first needed.
+        # The library makes its tables at its first connect, so ours come when they are first needed.
         if not self._has_index:
             await self._value(_INDEX)
+            await self._value(_BY_ID)
             self._has_index = True
 
     async def _has(self, table: str) -> bool:
@@ -96,6 +122,12 @@ class DeviceStore:
             return await self._pool.fetchval(query, *args, timeout=_TIMEOUT_S)
         except AWAY as error:
             raise Unavailable("the device store does not answer") from error
+
+
+def _person(jid: str) -> str:
+    """The JID without a device."""
+    user, _, server = jid.partition("@")
+    return f"{user.partition(':')[0]}@{server}" if server else ""
 
 
 def library_dsn(database_url: str, *, is_encrypted: bool, name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from session_host.journal import Batch, Journal
+from session_host.votes import PollSecret, open_vote
 from session_host.whatsapp.port import Inbound, Receipt, WireRecord
 from shared import failpoints
 from shared.db.pool import AWAY, COLLISION, DatabaseError
@@ -41,6 +42,7 @@ def entry_of(connection_id: ConnectionId, found: WireRecord) -> list[Entry]:
                 "chat": found.chat,
                 "chatAlias": found.chat_alias,
                 "from": found.sender,
+                "wireSender": found.wire_sender,
                 "participant": found.participant,
                 "pushName": found.push_name,
                 "fromMe": found.from_me,
@@ -67,16 +69,17 @@ def entry_of(connection_id: ConnectionId, found: WireRecord) -> list[Entry]:
     return [{"event": "message.undecryptable", "sessionId": session, "payload": payload}]
 
 
-class Aliases(Protocol):
-    """Knows the numbers behind `@lid` JIDs."""
+class Secrets(Protocol):
+    """Knows the numbers behind `@lid` JIDs, and what opens the votes in polls."""
 
     async def numbers_of(self, lids: list[str]) -> dict[str, str]: ...
+    async def poll_secrets(self, wire_ids: list[str]) -> dict[str, list[PollSecret]]: ...
 
 
 class JournalFeed:
     """The one reader of this process's journal, and the one that replays what dead processes left."""
 
-    def __init__(self, journal: Journal, queues: Queues, store: Aliases) -> None:
+    def __init__(self, journal: Journal, queues: Queues, store: Secrets) -> None:
         self._journal = journal
         self._queues = queues
         self._store = store
@@ -148,7 +151,7 @@ class JournalFeed:
         return True
 
     async def _commit(self, batch: Batch) -> None:
-        entries = await self._by_number(batch.entries)
+        entries = await self._opened(await self._by_number(batch.entries))
         failpoints.reach("journal_before_commit")
         try:
             await self._apply(entries)
@@ -188,6 +191,29 @@ class JournalFeed:
         return [
             {**entry, "data": _known(entry["data"], numbers)} if _is_only_lid(entry) else entry for entry in entries
         ]
+
+    async def _opened(self, entries: list[Entry]) -> list[Entry]:
+        """Votes in polls as the queue takes them: which options were chosen, as far as a secret opens them."""
+        polls = [_vote(entry)["poll"] for entry in entries if _vote(entry)]
+        if not polls:
+            return entries
+        secrets = await self._store.poll_secrets(polls)
+        return [
+            _told(entry, open_vote(vote, secrets.get(vote["poll"], ()))) if (vote := _vote(entry)) else entry
+            for entry in entries
+        ]
+
+
+def _vote(entry: Entry) -> dict[str, Any]:
+    data = entry.get("data", {})
+    vote: dict[str, Any] = data.get("content", {}).get("vote", {}) if data.get("type") == "poll_vote" else {}
+    return vote
+
+
+def _told(entry: Entry, chosen: list[str] | None) -> Entry:
+    data = entry["data"]
+    content = {"message_id": data["content"]["message_id"], "option_hashes": chosen}
+    return {**entry, "data": {**data, "content": content}}
 
 
 def _is_only_lid(entry: Entry) -> bool:

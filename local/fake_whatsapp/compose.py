@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
 
+from local.fake_whatsapp import polls
 from local.fake_whatsapp.media import MediaFiles
 from local.fake_whatsapp.phones import phone_jid
 from local.fake_whatsapp.protocol.protos import Message
@@ -33,8 +34,11 @@ class _Strict(BaseModel):
 
 
 class TextPayload(_Strict):
+    """`reply_to` is a wire id of the session's, `mentions` are phones."""
+
     text: Text
     reply_to: str | None = None
+    mentions: list[Annotated[str, StringConstraints(pattern=r"^\d{5,20}$")]] = []
 
 
 class MediaPayload(_Strict):
@@ -84,6 +88,13 @@ class PollPayload(_Strict):
     max: Annotated[int, Field(ge=0, le=12)] = 1
 
 
+class PollVotePayload(_Strict):
+    """A vote in a poll of the session; no option takes an earlier vote back."""
+
+    message_id: Text
+    options: Annotated[list[Text], Field(max_length=12)]
+
+
 class EditPayload(_Strict):
     message_id: Text
     text: Text
@@ -100,6 +111,7 @@ Payload = (
     | ContactPayload
     | ReactionPayload
     | PollPayload
+    | PollVotePayload
     | EditPayload
     | RevokePayload
 )
@@ -114,6 +126,7 @@ Type = Literal[
     "contact",
     "reaction",
     "poll",
+    "poll_vote",
     "edit",
     "revoke",
 ]
@@ -124,6 +137,7 @@ PAYLOADS: dict[str, TypeAdapter[Any]] = {
     "contact": TypeAdapter(ContactPayload),
     "reaction": TypeAdapter(ReactionPayload),
     "poll": TypeAdapter(PollPayload),
+    "poll_vote": TypeAdapter(PollVotePayload),
     "edit": TypeAdapter(EditPayload),
     "revoke": TypeAdapter(RevokePayload),
 }
@@ -136,9 +150,20 @@ def parse_payload(kind: Type, payload: object) -> Payload:
 
 
 def compose(
-    kind: Type, payload: Payload, *, contact: str, session_phone: str, media: MediaFiles, now_s: float
+    kind: Type,
+    payload: Payload,
+    *,
+    contact: str,
+    session_phone: str,
+    media: MediaFiles,
+    now_s: float,
+    group: str | None = None,
+    poll_secret: bytes = b"",
 ) -> bytes:
-    """The serialized message; media is encrypted and stored for download, so call it in a thread."""
+    """The serialized message; media is encrypted and stored for download, so call it in a thread.
+
+    `group` is the chat where it is not the contact's own; `poll_secret` that of the poll which a vote is for.
+    """
     message = Message()
     match payload:
         case TextPayload():
@@ -152,37 +177,71 @@ def compose(
         case ContactPayload():
             message.contactMessage.displayName = payload.name
             message.contactMessage.vcard = _vcard(payload)
-        case ReactionPayload():
-            # The contact reacts to what the session wrote.
-            _key(message.reactionMessage.key, session_phone, payload.message_id, from_me=False)
-            message.reactionMessage.text = payload.emoji
-            message.reactionMessage.senderTimestampMS = int(now_s * 1000)
         case PollPayload():
-            message.pollCreationMessage.name = payload.question
-            message.pollCreationMessage.selectableOptionsCount = payload.max
-            for option in payload.options:
-                message.pollCreationMessage.options.add(optionName=option)
-            # Votes are encrypted with a key that follows from this secret.
-            message.messageContextInfo.messageSecret = os.urandom(32)
-        case EditPayload():
-            protocol = message.protocolMessage
-            protocol.type = MESSAGE_EDIT
-            protocol.timestampMS = int(now_s * 1000)
-            _key(protocol.key, contact, payload.message_id, from_me=True)
-            protocol.editedMessage.conversation = payload.text
-        case RevokePayload():
-            message.protocolMessage.type = REVOKE
-            _key(message.protocolMessage.key, contact, payload.message_id, from_me=True)
+            _poll(message, payload)
+        case PollVotePayload():
+            message = polls.vote(
+                poll=payload.message_id,
+                secret=poll_secret,
+                options=payload.options,
+                contact=contact,
+                session_phone=session_phone,
+                now_s=now_s,
+                group=group,
+            )
+        case ReactionPayload() | EditPayload() | RevokePayload():
+            _mean_another(message, payload, chat=group or contact, session_phone=session_phone, now_s=now_s)
     serialized: bytes = message.SerializeToString()
     return serialized
 
 
+def _poll(message: Any, payload: PollPayload) -> None:
+    message.pollCreationMessage.name = payload.question
+    message.pollCreationMessage.selectableOptionsCount = payload.max
+    for option in payload.options:
+        message.pollCreationMessage.options.add(optionName=option)
+    # Votes are encrypted with a key that follows from this secret.
+    message.messageContextInfo.messageSecret = os.urandom(32)
+
+
+def _mean_another(
+    message: Any,
+    payload: ReactionPayload | EditPayload | RevokePayload,
+    *,
+    chat: str,
+    session_phone: str,
+    now_s: float,
+) -> None:
+    match payload:
+        case ReactionPayload():
+            # The contact reacts to what the session wrote.
+            is_group = "@" in chat
+            key = message.reactionMessage.key
+            _key(key, chat if is_group else session_phone, payload.message_id, from_me=False)
+            if is_group:
+                key.participant = phone_jid(session_phone)
+            message.reactionMessage.text = payload.emoji
+            message.reactionMessage.senderTimestampMS = int(now_s * 1000)
+        case EditPayload():
+            protocol = message.protocolMessage
+            protocol.type = MESSAGE_EDIT
+            protocol.timestampMS = int(now_s * 1000)
+            _key(protocol.key, chat, payload.message_id, from_me=True)
+            protocol.editedMessage.conversation = payload.text
+        case RevokePayload():
+            message.protocolMessage.type = REVOKE
+            _key(message.protocolMessage.key, chat, payload.message_id, from_me=True)
+
+
 def _text(message: Any, payload: TextPayload, *, author: str) -> None:
-    if payload.reply_to is None:
+    if payload.reply_to is None and not payload.mentions:
         message.conversation = payload.text
         return
     message.extendedTextMessage.text = payload.text
     context = message.extendedTextMessage.contextInfo
+    context.mentionedJID.extend(phone_jid(phone) for phone in payload.mentions)
+    if payload.reply_to is None:
+        return
     context.stanzaID = payload.reply_to
     context.participant = phone_jid(author)
     context.quotedMessage.conversation = ""
@@ -204,7 +263,7 @@ def _media(message: Any, kind: str, payload: MediaPayload, media: MediaFiles) ->
 
 
 def _key(key: Any, chat: str, message_id: str, *, from_me: bool) -> None:
-    key.remoteJID = phone_jid(chat)
+    key.remoteJID = chat if "@" in chat else phone_jid(chat)
     key.fromMe = from_me
     key.ID = message_id
 

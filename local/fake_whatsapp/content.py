@@ -75,6 +75,11 @@ def _media(kind: str, found: Any, media: MediaFiles) -> dict[str, Any]:
         payload["filename"] = found.fileName
     if kind == "audio":
         payload["ptt"] = found.PTT
+        if found.waveform:
+            payload["waveform"] = base64.b64encode(found.waveform).decode()
+    for name in ("seconds", "width", "height", "gifPlayback"):
+        if value := getattr(found, name, None):
+            payload[{"gifPlayback": "gif"}.get(name, name)] = value
     if found.fileLength <= SHOWN_MEDIA_BYTES:
         try:
             plaintext = media.decrypt(kind, direct_path=found.directPath, media_key=found.mediaKey)
@@ -85,7 +90,7 @@ def _media(kind: str, found: Any, media: MediaFiles) -> dict[str, Any]:
 
 
 def _reaction(found: Any) -> dict[str, Any]:
-    return {"message_id": found.key.ID, "emoji": found.text}
+    return _target(found.key) | {"emoji": found.text}
 
 
 def _location(found: Any) -> dict[str, Any]:
@@ -110,12 +115,17 @@ def _poll(found: Any) -> dict[str, Any]:
 
 def _protocol(found: Any) -> Content | None:
     if found.type == REVOKE and found.HasField("key"):
-        return Content("revoke", {"message_id": found.key.ID})
+        return Content("revoke", _target(found.key))
     if found.type == MESSAGE_EDIT:
         edited = _unwrap(found.editedMessage)
         text = edited.conversation or edited.extendedTextMessage.text
-        return Content("edit", {"message_id": found.key.ID, "text": text})
+        return Content("edit", _target(found.key) | {"text": text})
     return None
+
+
+def _target(key: Any) -> dict[str, Any]:
+    """The message that is meant, and its writer where a group makes the key say so."""
+    return {"message_id": key.ID} | ({"participant": key.participant} if key.participant else {})
 
 
 def _unknown(message: Any) -> Content | None:

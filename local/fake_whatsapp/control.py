@@ -17,15 +17,19 @@ from local.fake_whatsapp import incoming, mailbox, pairing
 from local.fake_whatsapp.compose import compose
 from local.fake_whatsapp.exchange import Exchange
 from local.fake_whatsapp.faults import IMMEDIATE, FaultKind
+from local.fake_whatsapp.groups import Group
 from local.fake_whatsapp.pairing import PairingRefused
+from local.fake_whatsapp.protocol.node import GROUP_SERVER
 from local.fake_whatsapp.requests import (
     ContactRequest,
     FaultRequest,
+    GroupRequest,
     InboundRequest,
     LinkCodeRequest,
     ReceiptRequest,
     Request,
     ScanRequest,
+    SignalsQuery,
     WireQuery,
 )
 from local.fake_whatsapp.strikes import strike
@@ -52,9 +56,11 @@ def application(exchange: Exchange, *, proxy_url: str) -> web.Application:
             web.post("/scan", control.scan),
             web.post("/link-code", control.link_code),
             web.post("/contacts", control.put_contact),
+            web.post("/groups", control.put_group),
             web.post("/inbound", control.post_inbound),
             web.post("/receipts", control.post_receipt),
             web.get("/wire", control.wire),
+            web.get("/signals", control.signals),
             web.get("/sessions", control.sessions),
             web.post("/faults", control.order_fault),
             web.delete("/faults", control.clear_faults),
@@ -104,12 +110,20 @@ class Control:
             }
         )
 
+    async def put_group(self, request: web.Request) -> web.Response:
+        body = await _parse(request, GroupRequest)
+        group = Group(body.jid or self._exchange.groups.new_jid(), body.subject, tuple(body.members))
+        self._exchange.groups.put(group)
+        await self._exchange.store.durable()
+        return web.json_response({"jid": group.jid, "subject": group.subject, "members": list(group.members)})
+
     async def post_inbound(self, request: web.Request) -> web.Response:
         body = await _parse(request, InboundRequest)
         exchange = self._exchange
         self._require_session(body.session_phone)
         if body.sender == body.session_phone:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "a phone does not write to itself")
+        poll_secret = self._poll_secret(body)
         message = await asyncio.to_thread(
             compose,
             body.type,
@@ -118,12 +132,19 @@ class Control:
             session_phone=body.session_phone,
             media=exchange.media,
             now_s=time.time(),
+            group=body.group,
+            poll_secret=poll_secret,
         )
         wire_id = body.id or incoming.new_wire_id()
         if exchange.mailbox.holds(body.session_phone, wire_id):
             raise Refused(HTTPStatus.CONFLICT, f"a message {wire_id} was written to this session before")
         exchange.mailbox.post(
-            body.session_phone, contact=body.sender, kind=mailbox.MESSAGE, wire_id=wire_id, body=message
+            body.session_phone,
+            contact=body.sender,
+            kind=mailbox.MESSAGE,
+            wire_id=wire_id,
+            body=message,
+            chat=body.group or "",
         )
         await self._mail_for(body.session_phone)
         return web.json_response({"wire_id": wire_id})
@@ -134,12 +155,16 @@ class Control:
         contact = await asyncio.to_thread(self._exchange.wire.recipient_of, body.session_phone, body.wire_id)
         if contact is None:
             raise Refused(HTTPStatus.NOT_FOUND, f"this session sent no message {body.wire_id}")
+        group = contact if GROUP_SERVER in contact else ""
+        if group:
+            contact = body.participant or self._exchange.groups.get(group).members[0]
         self._exchange.mailbox.post(
             body.session_phone,
             contact=contact,
             kind=mailbox.RECEIPT,
             wire_id=body.wire_id,
             body=body.type.encode(),
+            chat=group,
         )
         await self._mail_for(body.session_phone)
         return web.json_response({"wire_id": body.wire_id, "type": body.type})
@@ -148,6 +173,14 @@ class Control:
         query = WireQuery.model_validate(dict(request.query))
         rows = await asyncio.to_thread(
             self._exchange.wire.rows, session_phone=query.session_phone, contact=query.contact, after=query.after
+        )
+        return web.json_response({"data": rows})
+
+    async def signals(self, request: web.Request) -> web.Response:
+        query = SignalsQuery.model_validate(dict(request.query))
+        await self._exchange.store.durable()
+        rows = await asyncio.to_thread(
+            self._exchange.signals.rows, session_phone=query.session_phone, after=query.after
         )
         return web.json_response({"data": rows})
 
@@ -178,6 +211,15 @@ class Control:
     async def clear_faults(self, _: web.Request) -> web.Response:
         self._exchange.faults.clear()
         return web.json_response({})
+
+    def _poll_secret(self, body: InboundRequest) -> bytes:
+        poll = body.poll()
+        if poll is None:
+            return b""
+        secret = self._exchange.polls.secret(body.session_phone, poll)
+        if secret is None:
+            raise Refused(HTTPStatus.NOT_FOUND, f"this session sent no poll {poll} that can be voted in")
+        return secret
 
     async def _mail_for(self, phone: str) -> None:
         await self._exchange.store.durable()

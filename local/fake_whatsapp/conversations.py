@@ -33,7 +33,7 @@ class Conversations:
         known = self._conversations.get((contact, device.phone), Conversation())
         if not known.sessions or known.sessions[0].their_identity != device.identity:
             known = known.start(keyring, self._devices.take_bundle(device.phone))
-        known, sealed = known.seal(keyring, _pad(plaintext))
+        known, sealed = known.seal(keyring, pad(plaintext))
         self._keep(contact, device.phone, known)
         return sealed
 
@@ -60,7 +60,7 @@ def unpad(padded: bytes) -> bytes:
     return padded[: -padded[-1]] if padded else padded
 
 
-def _pad(plaintext: bytes) -> bytes:
+def pad(plaintext: bytes) -> bytes:
     """WhatsApp hides lengths behind 1 to 15 bytes, each of which says how many there are."""
     size = os.urandom(1)[0] % LONGEST_PADDING + 1
     return plaintext + bytes((size,)) * size

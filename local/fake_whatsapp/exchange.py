@@ -10,9 +10,12 @@ from local.fake_whatsapp.contacts import Contacts
 from local.fake_whatsapp.conversations import Conversations
 from local.fake_whatsapp.devices import Devices
 from local.fake_whatsapp.faults import Faults
+from local.fake_whatsapp.groups import Groups
 from local.fake_whatsapp.mailbox import Mailbox
 from local.fake_whatsapp.media import MediaFiles
+from local.fake_whatsapp.polls import Polls
 from local.fake_whatsapp.protocol.codec import Codec
+from local.fake_whatsapp.signals import Signals
 from local.fake_whatsapp.store import Store
 from local.fake_whatsapp.wire_log import WireLog
 
@@ -34,6 +37,9 @@ class Exchange:
     mailbox: Mailbox
     wire: WireLog
     media: MediaFiles
+    groups: Groups
+    polls: Polls
+    signals: Signals
     faults: Faults = field(default_factory=Faults)
     live: dict[str, Session] = field(default_factory=dict)
     waiting: set[WaitingClient] = field(default_factory=set)

@@ -1,28 +1,72 @@
-"""Groups: every id is one, and its members are the session that asks and the two below."""
+"""Groups: those that were told of, and any other id, whose members are the session that asks and the two below."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from local.fake_whatsapp.conversations import unpad
 from local.fake_whatsapp.devices import Device
-from local.fake_whatsapp.exchange import Exchange
-from local.fake_whatsapp.phones import number_of
-from local.fake_whatsapp.protocol.node import Jid, Node
+from local.fake_whatsapp.phones import Phone, number_of
+from local.fake_whatsapp.protocol import curve
+from local.fake_whatsapp.protocol.curve import KeyPair
+from local.fake_whatsapp.protocol.node import GROUP_SERVER, Jid, Node
 from local.fake_whatsapp.protocol.protos import Message
 from local.fake_whatsapp.signal.conversation import Sealed
-from local.fake_whatsapp.signal.ratchet import WrongSession
+from local.fake_whatsapp.signal.ratchet import Chain, WrongSession
 from local.fake_whatsapp.signal.sender_key import SenderKey
+from local.fake_whatsapp.store import Store
+
+if TYPE_CHECKING:
+    from local.fake_whatsapp.exchange import Exchange
 
 MEMBERS = ("5511900000001", "5511900000002")
 CREATED_AT = "1700000000"
+SAVE = """
+INSERT INTO chat_group (jid, subject, members) VALUES (?1, ?2, ?3)
+ON CONFLICT (jid) DO UPDATE SET subject = ?2, members = ?3
+"""
 
 
-def describe(exchange: Exchange, device: Device, group: Jid) -> Node:
+@dataclass(frozen=True, slots=True)
+class Group:
+    """`members` are phones beside those of the sessions, which are in every group."""
+
+    jid: str
+    subject: str
+    members: tuple[str, ...] = MEMBERS
+
+
+class Groups:
+    """All groups by JID."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        rows = store.read("SELECT jid, subject, members FROM chat_group")
+        self._groups = {jid: Group(jid, subject, tuple(json.loads(members))) for jid, subject, members in rows}
+
+    def get(self, jid: str) -> Group:
+        return self._groups.get(jid) or Group(jid, f"Group {jid.partition('@')[0]}")
+
+    def put(self, group: Group) -> None:
+        """Keep the group, in place of what was known of it."""
+        self._groups[group.jid] = group
+        self._store.write(SAVE, group.jid, group.subject, json.dumps(group.members))
+
+    def new_jid(self) -> str:
+        return f"{120363000000000000 + len(self._groups) + 1}@{GROUP_SERVER}"
+
+
+def describe(exchange: Exchange, device: Device, jid: Jid) -> Node:
     """What a client learns about a group before it writes to it."""
-    phones = [exchange.contacts.phone(number) for number in (*MEMBERS, device.phone)]
+    group = exchange.groups.get(str(jid))
+    numbers = dict.fromkeys((*group.members, device.phone))
+    phones = [exchange.contacts.phone(number) for number in numbers]
     participants = tuple(Node("participant", {"jid": phone.jid, "lid": phone.lid}) for phone in phones)
     attrs = {
-        "id": group.user,
-        "subject": f"Group {group.user}",
+        "id": jid.user,
+        "subject": group.subject,
         "creation": CREATED_AT,
         "creator": phones[0].jid,
         "s_t": CREATED_AT,
@@ -33,15 +77,35 @@ def describe(exchange: Exchange, device: Device, group: Jid) -> Node:
 
 
 def open_message(exchange: Exchange, device: Device, message: Node) -> bytes:
-    """The plaintext as the first member reads it, with the key that the stanza brings for that member.
+    """The plaintext as one member reads it, with the key that the stanza brings for that member.
 
     whatsmeow sends its sender key with every message, so that none needs to be kept here.
     """
-    copies = message.require("participants").children
-    copy = next(copy for copy in copies if number_of(copy.jid("jid")) == MEMBERS[0]).require("enc")
+    members = exchange.groups.get(str(message.jid("to"))).members
+    copies = {number_of(copy.jid("jid")): copy for copy in reversed(message.require("participants").children)}
+    reader = next((member for member in members if member in copies), None)
+    if reader is None:
+        raise WrongSession("the stanza is for no member of the group")
+    copy = copies[reader].require("enc")
     sealed = Sealed(copy.attrs["type"], copy.data)
-    carried = Message.FromString(exchange.conversations.unseal(MEMBERS[0], device.phone, sealed))
+    carried = Message.FromString(exchange.conversations.unseal(reader, device.phone, sealed))
     key_message = carried.senderKeyDistributionMessage.axolotlSenderKeyDistributionMessage
     if not key_message:
         raise WrongSession("the stanza brings no sender key")
     return unpad(SenderKey.parse(key_message).unseal(message.require("enc").data))
+
+
+def sender_key(writer: Phone, wire_id: str) -> tuple[SenderKey, KeyPair]:
+    """The key of one message of a member, and what signs it: new for each, and the same when it is sent again."""
+    chain = writer.secret_of(f"sender key {wire_id}")
+    key_id = int.from_bytes(chain[:4], "big") & 0x7FFFFFFF
+    return SenderKey(key_id, Chain(chain)), curve.from_seed(writer.secret_of(f"signing key {wire_id}"))
+
+
+def hand_out(group: str, key: SenderKey, signing: KeyPair) -> bytes:
+    """The message to each member that brings the key of the message to the group."""
+    message = Message()
+    message.senderKeyDistributionMessage.groupID = group
+    message.senderKeyDistributionMessage.axolotlSenderKeyDistributionMessage = key.distribution(signing)
+    serialized: bytes = message.SerializeToString()
+    return serialized

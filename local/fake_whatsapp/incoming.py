@@ -7,13 +7,13 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from local.fake_whatsapp import mailbox
+from local.fake_whatsapp import conversations, groups, mailbox
 from local.fake_whatsapp.deliveries import DELIVERED
 from local.fake_whatsapp.devices import Device
 from local.fake_whatsapp.exchange import Exchange
 from local.fake_whatsapp.mailbox import Letter
-from local.fake_whatsapp.phones import ONE_TIME_KEY_IDS
-from local.fake_whatsapp.protocol.node import Node
+from local.fake_whatsapp.phones import ONE_TIME_KEY_IDS, Phone
+from local.fake_whatsapp.protocol.node import Jid, Node
 from local.fake_whatsapp.protocol.protos import Message
 
 RETRY = "retry"
@@ -31,15 +31,14 @@ def stanza(exchange: Exchange, device: Device, letter: Letter) -> Node:
     if letter.kind == mailbox.RECEIPT:
         return _receipt(exchange, letter)
     if letter.sealed is None or letter.device != device.number:
-        sealed = exchange.conversations.seal(letter.contact, device, letter.body)
+        sealed = exchange.conversations.seal(letter.contact, device, _to_the_device(exchange, letter))
         exchange.mailbox.seal(letter, device=device.number, sealed=sealed)
     else:
         sealed = letter.sealed
     contact = exchange.contacts.get(letter.contact)
     phone = exchange.contacts.phone(letter.contact)
     attrs = {
-        "from": phone.jid,
-        "sender_lid": phone.lid,
+        **_sender(phone, letter.chat),
         "id": letter.wire_id,
         "t": str(letter.due_at_ms // 1000),
         "notify": contact.name or letter.contact,
@@ -49,8 +48,34 @@ def stanza(exchange: Exchange, device: Device, letter: Letter) -> Node:
     attrs["type"] = _stanza_type(message, media_type)
     if message.HasField("protocolMessage"):
         attrs["edit"] = EDIT_ATTRIBUTES.get(message.protocolMessage.type, "0")
-    enc = {"v": "2", "type": sealed.type} | ({"mediatype": media_type} if media_type else {})
-    return Node("message", attrs, (Node("enc", enc, sealed.ciphertext),))
+    direct = {"v": "2", "type": sealed.type}
+    media = {"mediatype": media_type} if media_type else {}
+    if not letter.chat:
+        return Node("message", attrs, (Node("enc", direct | media, sealed.ciphertext),))
+    key, signing = groups.sender_key(phone, letter.wire_id)
+    to_group = {"v": "2", "type": "skmsg"} | media
+    return Node(
+        "message",
+        attrs,
+        (
+            Node("enc", direct, sealed.ciphertext),
+            Node("enc", to_group, key.seal(conversations.pad(letter.body), signing)),
+        ),
+    )
+
+
+def _sender(phone: Phone, group: str) -> dict[str, str]:
+    if not group:
+        return {"from": phone.jid, "sender_lid": phone.lid}
+    return {"from": Jid(group), "participant": phone.jid, "participant_lid": phone.lid}
+
+
+def _to_the_device(exchange: Exchange, letter: Letter) -> bytes:
+    """What is encrypted for this device alone: the message, or the key of a message to a group."""
+    if not letter.chat:
+        return letter.body
+    phone = exchange.contacts.phone(letter.contact)
+    return groups.hand_out(letter.chat, *groups.sender_key(phone, letter.wire_id))
 
 
 def send_again(exchange: Exchange, device: Device, wire_id: str) -> None:
@@ -65,6 +90,8 @@ def _receipt(exchange: Exchange, letter: Letter) -> Node:
     receipt_type = letter.body.decode()
     now = str(letter.due_at_ms // 1000)
     attrs = {"from": phone.lid, "id": letter.wire_id, "t": now}
+    if letter.chat:
+        attrs |= {"from": Jid(letter.chat), "participant": phone.jid}
     if receipt_type == DELIVERED:
         return Node("receipt", attrs)
     attrs["type"] = receipt_type
@@ -82,7 +109,8 @@ def _stanza_type(message: Any, media_type: str | None) -> str:
         return "media"
     if message.HasField("reactionMessage"):
         return "reaction"
-    return "poll" if message.HasField("pollCreationMessage") else "text"
+    is_poll = message.HasField("pollCreationMessage") or message.HasField("pollUpdateMessage")
+    return "poll" if is_poll else "text"
 
 
 def _media_type(message: Any) -> str | None:

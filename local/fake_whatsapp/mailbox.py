@@ -15,17 +15,17 @@ RECEIPT = "receipt"
 REMEMBERED_MESSAGES = 500
 
 INSERT = """
-INSERT INTO letter (seq, phone, contact, kind, wire_id, body, due_at_ms, device, enc_type, enc)
-VALUES (?, ?, ?, ?, ?, ?, ?, 0, '', x'')
+INSERT INTO letter (seq, phone, contact, kind, wire_id, body, due_at_ms, chat, device, enc_type, enc)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, '', x'')
 """
 LOAD = """
-SELECT seq, phone, contact, kind, wire_id, body, due_at_ms, device, enc_type, enc FROM letter ORDER BY seq
+SELECT seq, phone, contact, kind, wire_id, body, due_at_ms, device, enc_type, enc, chat FROM letter ORDER BY seq
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One stanza for a device: a message's plaintext, or a receipt's type, in `body`."""
+    """One stanza for a device: a message's plaintext, or a receipt's type, in `body`; `chat` is a group, or empty."""
 
     seq: int
     phone: str
@@ -36,6 +36,7 @@ class Letter:
     due_at_ms: int
     device: int = 0
     sealed: Sealed | None = None
+    chat: str = ""
 
 
 class Mailbox:
@@ -46,19 +47,21 @@ class Mailbox:
         self._waiting: dict[str, dict[int, Letter]] = {}
         self._remembered: OrderedDict[tuple[str, str], Letter] = OrderedDict()
         self._next_seq = 1
-        for seq, phone, contact, kind, wire_id, body, due_at_ms, device, enc_type, enc in store.read(LOAD):
+        for seq, phone, contact, kind, wire_id, body, due_at_ms, device, enc_type, enc, chat in store.read(LOAD):
             sealed = Sealed(enc_type, enc) if enc else None
-            letter = Letter(seq, phone, contact, kind, wire_id, body, due_at_ms, device, sealed)
+            letter = Letter(seq, phone, contact, kind, wire_id, body, due_at_ms, device, sealed, chat)
             self._waiting.setdefault(phone, {})[seq] = letter
             self._next_seq = seq + 1
 
-    def post(self, phone: str, *, contact: str, kind: str, wire_id: str, body: bytes, delay_ms: int = 0) -> Letter:
+    def post(
+        self, phone: str, *, contact: str, kind: str, wire_id: str, body: bytes, delay_ms: int = 0, chat: str = ""
+    ) -> Letter:
         """Keep one more letter, which may go after the delay. The caller waits for the disk and wakes the session."""
         due_at_ms = now_ms() + delay_ms
-        letter = Letter(self._next_seq, phone, contact, kind, wire_id, body, due_at_ms)
+        letter = Letter(self._next_seq, phone, contact, kind, wire_id, body, due_at_ms, chat=chat)
         self._next_seq += 1
         self._waiting.setdefault(phone, {})[letter.seq] = letter
-        self._store.write(INSERT, letter.seq, phone, contact, kind, wire_id, body, due_at_ms)
+        self._store.write(INSERT, letter.seq, phone, contact, kind, wire_id, body, due_at_ms, chat)
         return letter
 
     def holds(self, phone: str, wire_id: str) -> bool:
@@ -102,7 +105,7 @@ class Mailbox:
         found = self._remembered.get((phone, wire_id))
         if found is None:
             return None
-        return self.post(phone, contact=found.contact, kind=MESSAGE, wire_id=wire_id, body=found.body)
+        return self.post(phone, contact=found.contact, kind=MESSAGE, wire_id=wire_id, body=found.body, chat=found.chat)
 
     def _messages(self, phone: str, wire_id: str) -> list[Letter]:
         letters = self._waiting.get(phone, {}).values()

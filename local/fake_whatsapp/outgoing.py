@@ -81,20 +81,26 @@ def _open_direct(exchange: Exchange, device: Device, message: Node) -> bytes:
 
 def _file(exchange: Exchange, stanza: Stanza, plaintext: bytes, found: Content) -> None:
     exchange.wire.append(stanza, found)
+    if found.type == "poll":
+        exchange.polls.keep(stanza.session_phone, stanza.wire_id, Message.FromString(plaintext))
     if GROUP_SERVER in stanza.recipient:
+        for member in exchange.groups.get(stanza.recipient).members:
+            _answer(exchange, stanza, receipts=exchange.contacts.get(member).auto_receipts, member=member)
         return
     _answer(exchange, stanza, receipts=exchange.contacts.get(stanza.recipient).auto_receipts)
     if exchange.devices.get(stanza.recipient) and stanza.recipient != stanza.session_phone:
         _forward(exchange, stanza, plaintext)
 
 
-def _answer(exchange: Exchange, stanza: Stanza, *, receipts: tuple[str, ...]) -> None:
-    """The contact's receipts, one delay after another."""
-    delay_ms = exchange.contacts.get(stanza.recipient).receipt_delay_ms
+def _answer(exchange: Exchange, stanza: Stanza, *, receipts: tuple[str, ...], member: str | None = None) -> None:
+    """The receipts of the contact, or of a member of the group, one delay after another."""
+    contact = member or stanza.recipient
+    delay_ms = exchange.contacts.get(contact).receipt_delay_ms
     for turn, receipt_type in enumerate(receipts, start=1):
         exchange.mailbox.post(
             stanza.session_phone,
-            contact=stanza.recipient,
+            contact=contact,
+            chat=stanza.recipient if member else "",
             kind=mailbox.RECEIPT,
             wire_id=stanza.wire_id,
             body=receipt_type.encode(),

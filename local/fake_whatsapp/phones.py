@@ -66,6 +66,10 @@ class Phone:
     def _key(self, tag: str, key_id: int, key: KeyPair) -> Node:
         return Node(tag, {}, (Node("id", {}, key_id.to_bytes(3, "big")), Node("value", {}, key.public)))
 
+    def secret_of(self, purpose: str) -> bytes:
+        """32 bytes of this phone's own, the same for the same purpose."""
+        return self._derive(purpose)
+
     def _derive(self, purpose: str) -> bytes:
         return hmac_sha256(self.secret, f"{self.number} {purpose}".encode())
 

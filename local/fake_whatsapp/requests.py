@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from local.fake_whatsapp.compose import Payload, TextPayload, Type, parse_payload
+from local.fake_whatsapp.compose import Payload, PollVotePayload, TextPayload, Type, parse_payload
 from local.fake_whatsapp.faults import Fault, FaultKind
 
 LONGEST_DELAY_MS = 600_000
@@ -20,14 +20,17 @@ def _digits(value: object) -> object:
     return value.strip().removesuffix("@s.whatsapp.net").removeprefix("+") if isinstance(value, str) else value
 
 
-def _once(receipts: list[str]) -> list[str]:
-    if len(set(receipts)) < len(receipts):
-        raise ValueError("each receipt is sent once")
-    return receipts
+def _once(values: list[str]) -> list[str]:
+    if len(set(values)) < len(values):
+        raise ValueError("each of them comes once")
+    return values
 
 
 PhoneNumber = Annotated[str, BeforeValidator(_digits), StringConstraints(pattern=r"^[1-9]\d{4,19}$")]
 WireId = Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,128}$")]
+
+
+GroupJid = Annotated[str, StringConstraints(pattern=r"^[1-9]\d{9,24}@g\.us$")]
 
 
 class Request(BaseModel):
@@ -54,13 +57,24 @@ class ContactRequest(Request):
     receipt_delay_ms: Annotated[int, Field(ge=0, le=LONGEST_DELAY_MS)] | None = None
 
 
+class GroupRequest(Request):
+    """The sessions are in every group; `members` are the others. Without a `jid` it is a new group."""
+
+    jid: GroupJid | None = None
+    subject: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "A group"
+    members: Annotated[list[PhoneNumber], Field(min_length=1, max_length=1024), AfterValidator(_once)]
+
+
 class InboundRequest(Request):
+    """`group`: written there, not in the contact's own chat."""
+
     session_phone: PhoneNumber
     sender: PhoneNumber = Field(alias="from")
     text: str | None = None
     type: Type = "text"
     payload: dict[str, object] | None = None
     id: WireId | None = None
+    group: GroupJid | None = None
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> InboundRequest:
@@ -75,11 +89,19 @@ class InboundRequest(Request):
         """The payload of this type; raises pydantic's ValidationError, but no more once it was parsed."""
         return TextPayload(text=self.text) if self.text is not None else parse_payload(self.type, self.payload)
 
+    def poll(self) -> str | None:
+        """The poll that is voted in."""
+        content = self.content()
+        return content.message_id if isinstance(content, PollVotePayload) else None
+
 
 class ReceiptRequest(Request):
+    """`participant`: whose receipt it is, of a message to a group; its first member's when left out."""
+
     session_phone: PhoneNumber
     wire_id: WireId
     type: ReceiptType
+    participant: PhoneNumber | None = None
 
 
 class FaultRequest(Request):
@@ -114,4 +136,9 @@ class FaultRequest(Request):
 class WireQuery(Request):
     session_phone: PhoneNumber | None = None
     contact: Annotated[str, BeforeValidator(_digits)] | None = None
+    after: Annotated[int, Field(ge=0)] = 0
+
+
+class SignalsQuery(Request):
+    session_phone: PhoneNumber | None = None
     after: Annotated[int, Field(ge=0)] = 0

@@ -56,7 +56,7 @@ CREATE TABLE IF NOT EXISTS wire (
 CREATE INDEX IF NOT EXISTS wire_by_id ON wire (session_phone, wire_id);
 
 -- What waits for a linked device until it acknowledges: messages, and receipts for what it sent.
--- `enc` is empty until the letter was sealed for the device with that number.
+-- `enc` is empty until the letter was sealed for the device with that number; `chat` is a group's JID, or empty.
 CREATE TABLE IF NOT EXISTS letter (
     seq       INTEGER PRIMARY KEY,
     phone     TEXT NOT NULL,
@@ -67,5 +67,31 @@ CREATE TABLE IF NOT EXISTS letter (
     due_at_ms INTEGER NOT NULL,
     device    INTEGER NOT NULL,
     enc_type  TEXT NOT NULL,
-    enc       BLOB NOT NULL
+    enc       BLOB NOT NULL,
+    chat      TEXT NOT NULL DEFAULT ''
 ) STRICT;
+
+-- Groups that were told of; any other id is a group too, of members that are always the same.
+CREATE TABLE IF NOT EXISTS chat_group (
+    jid     TEXT PRIMARY KEY,
+    subject TEXT NOT NULL,
+    members TEXT NOT NULL
+) STRICT;
+
+-- What sessions let contacts see beside messages: that they type, that they have read. Rows are never changed.
+CREATE TABLE IF NOT EXISTS signal (
+    seq           INTEGER PRIMARY KEY AUTOINCREMENT,
+    session_phone TEXT NOT NULL,
+    kind          TEXT NOT NULL,
+    chat          TEXT NOT NULL,
+    detail        TEXT NOT NULL,
+    received_at   TEXT NOT NULL
+) STRICT;
+
+-- The secret of each poll that a session sent: votes are encrypted under it.
+CREATE TABLE IF NOT EXISTS poll (
+    session_phone TEXT NOT NULL,
+    wire_id       TEXT NOT NULL,
+    secret        BLOB NOT NULL,
+    PRIMARY KEY (session_phone, wire_id)
+) STRICT, WITHOUT ROWID;

@@ -17,11 +17,14 @@ from local.fake_whatsapp.contacts import Contacts
 from local.fake_whatsapp.conversations import Conversations
 from local.fake_whatsapp.devices import Devices
 from local.fake_whatsapp.exchange import Exchange
+from local.fake_whatsapp.groups import Groups
 from local.fake_whatsapp.listener import LOOPBACK, Proxy
 from local.fake_whatsapp.mailbox import Mailbox
 from local.fake_whatsapp.media import MediaFiles
+from local.fake_whatsapp.polls import Polls
 from local.fake_whatsapp.protocol import tokens
 from local.fake_whatsapp.protocol.codec import Codec
+from local.fake_whatsapp.signals import Signals
 from local.fake_whatsapp.store import Store, fact, keep_fact
 from local.fake_whatsapp.wire_log import WireLog
 
@@ -89,6 +92,9 @@ def _exchange(store: Store, data_dir: Path) -> Exchange:
         mailbox=Mailbox(store),
         wire=WireLog(store),
         media=MediaFiles(data_dir / "media"),
+        groups=Groups(store),
+        polls=Polls(store),
+        signals=Signals(store),
     )
 
 

@@ -100,6 +100,8 @@ class Session:
                 tasks.create_task(self._answer(node))
             case "receipt":
                 self._hear_receipt(node)
+            case "chatstate":
+                self._exchange.signals.hear_typing(self._device.phone, node)
             case "ack":
                 self._deliveries.hear_ack(node)
 
@@ -143,7 +145,9 @@ class Session:
             self.wake()
             return
         more = receipt.child("list")
-        for wire_id in (first, *(item.attrs["id"] for item in (more.children if more else ()))):
+        wire_ids = [first, *(item.attrs["id"] for item in (more.children if more else ()))]
+        self._exchange.signals.hear_receipt(self._device.phone, receipt, wire_ids)
+        for wire_id in wire_ids:
             self._exchange.mailbox.let_go_of_message(self._device.phone, wire_id)
 
     async def _deliver_mail(self) -> None:

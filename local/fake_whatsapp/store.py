@@ -10,6 +10,9 @@ from typing import Any
 
 SCHEMA = Path(__file__).with_name("schema.sql")
 
+# What later versions added to tables that a folder of an earlier one has already.
+ADDED_COLUMNS = (("letter", "chat", "TEXT NOT NULL DEFAULT ''"),)
+
 Row = tuple[Any, ...]  # SQLite's columns have no static type
 
 
@@ -33,6 +36,10 @@ class Store:
         # FULL: a commit returns after fsync, which is what an ack to the client promises.
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.executescript(SCHEMA.read_text())
+        for table, column, definition in ADDED_COLUMNS:
+            known = {row[1] for row in self._connection.execute(f"PRAGMA table_info({table})")}
+            if column not in known:
+                self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {definition}")
 
     def write(self, statement: str, *parameters: object) -> None:
         """Queue one statement; call it only from the event loop, and `durable` to wait for the disk."""

@@ -32,9 +32,15 @@ def build(message: Outgoing) -> Any:  # noqa: ANN401 - neonize ships no types
 
 
 def _text(message: Outgoing, payload: _Payload) -> Any:  # noqa: ANN401 - as build
-    if message.reply_to is None and not message.mentions:
+    preview = payload.get("preview")
+    if message.reply_to is None and not message.mentions and not preview:
         return e2e.Message(conversation=payload["text"])
-    return e2e.Message(extendedTextMessage=e2e.ExtendedTextMessage(text=payload["text"], contextInfo=_context(message)))
+    text = e2e.ExtendedTextMessage(text=payload["text"], contextInfo=_context(message))
+    if preview:
+        text.matchedText, text.title = preview["url"], preview["title"]
+        text.description = preview.get("description", "")
+        text.previewType = e2e.ExtendedTextMessage.NONE
+    return e2e.Message(extendedTextMessage=text)
 
 
 def _location(message: Outgoing, payload: _Payload) -> Any:  # noqa: ANN401 - as build
@@ -60,6 +66,18 @@ def _reaction(message: Outgoing, payload: _Payload) -> Any:  # noqa: ANN401 - as
     return e2e.Message(
         reactionMessage=e2e.ReactionMessage(
             key=_key(message.to, payload), text=payload["emoji"], senderTimestampMS=int(time.time() * 1000)
+        )
+    )
+
+
+def _poll(message: Outgoing, payload: _Payload) -> Any:  # noqa: ANN401 - as build
+    # The secret that finds its wire id is also what its votes are encrypted with.
+    return e2e.Message(
+        pollCreationMessage=e2e.PollCreationMessage(
+            name=payload["question"],
+            options=[e2e.PollCreationMessage.Option(optionName=option) for option in payload["options"]],
+            selectableOptionsCount=payload.get("max", 1),
+            contextInfo=_context(message),
         )
     )
 
@@ -96,6 +114,8 @@ def _context(message: Outgoing) -> Any:  # noqa: ANN401 - as build
     if message.reply_to is not None:
         context.stanzaID = message.reply_to.wire_id
         context.participant = message.reply_to.sender_jid
+        if message.reply_to.chat_jid is not None:
+            context.remoteJID = message.reply_to.chat_jid
         context.quotedMessage.CopyFrom(e2e.Message(conversation=message.reply_to.text))
     return context
 
@@ -105,6 +125,7 @@ _BUILDERS: Final[dict[str, Callable[[Outgoing, _Payload], Any]]] = {
     "location": _location,
     "contact": _contact,
     "reaction": _reaction,
+    "poll": _poll,
     "edit": _edit,
     "revoke": _revoke,
 }

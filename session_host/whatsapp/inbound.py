@@ -46,6 +46,8 @@ def message(event: Any) -> Inbound | None:  # noqa: ANN401 - neonize ships no ty
     if found is None:
         return None
     type_, content = found
+    if type_ == "poll_vote":
+        content["vote"] = _sealed_vote(_unwrapped(event.Message).pollUpdateMessage, source)
     chat, alias = _chat(source)
     sender = _number(source.Sender, source.SenderAlt)
     return Inbound(
@@ -53,6 +55,7 @@ def message(event: Any) -> Inbound | None:  # noqa: ANN401 - neonize ships no ty
         chat=chat,
         chat_alias=alias,
         sender=sender,
+        wire_sender=text_of(source.Sender),
         participant=sender if source.IsGroup else None,
         push_name=info.Pushname or None,
         from_me=source.IsFromMe,
@@ -198,6 +201,20 @@ def _poll_vote(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neon
     return "poll_vote", {"message_id": found.pollCreationMessageKey.ID}
 
 
+def _sealed_vote(found: Any, source: Any) -> dict[str, Any]:  # noqa: ANN401 - neonize ships no types
+    """The vote as it came, with every JID that its key may be made of (session_host/votes.py opens it)."""
+    key = found.pollCreationMessageKey
+    voters = [text_of(jid) for jid in (source.Sender, source.SenderAlt) if jid.User]
+    author = key.participant or key.remoteJID
+    return {
+        "poll": key.ID,
+        "payload": base64.b64encode(found.vote.encPayload).decode(),
+        "iv": base64.b64encode(found.vote.encIV).decode(),
+        "voters": voters,
+        "writers": voters if key.fromMe else [author] if author else [],
+    }
+
+
 _READERS: Final[dict[str, Callable[[Any], tuple[str, dict[str, Any]]]]] = {
     "conversation": _text,
     "extendedTextMessage": _extended,
@@ -210,6 +227,7 @@ _READERS: Final[dict[str, Callable[[Any], tuple[str, dict[str, Any]]]]] = {
     "contactMessage": _contact,
     "reactionMessage": _reaction,
     "pollCreationMessage": _poll,
+    "pollCreationMessageV2": _poll,
     "pollCreationMessageV3": _poll,
     "pollUpdateMessage": _poll_vote,
 }

@@ -145,12 +145,16 @@ ClientEvent = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inbound:
-    """A message of a contact, or one that the phone itself sent. JIDs have no device part."""
+    """A message of a contact, or one that the phone itself sent. JIDs have no device part.
+
+    `wire_sender` is the writer as the stanza named him: what another message must call him to mean this one.
+    """
 
     wire_id: WireId
     chat: str
     chat_alias: str | None
     sender: str
+    wire_sender: str
     participant: str | None
     push_name: str | None
     from_me: bool

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 
+from session_host.votes import PollSecret
 from session_host.whatsapp.port import (
     Banned,
     ClientEvent,
@@ -96,6 +97,7 @@ class SimulatedWhatsApp:
             chat=chat,
             chat_alias=None,
             sender=chat,
+            wire_sender=chat,
             participant=None,
             push_name=None,
             from_me=False,
@@ -147,6 +149,14 @@ class SimulatedWhatsApp:
     async def numbers_of(self, lids: list[str]) -> dict[str, str]:
         self._require_store()
         return {lid: self.numbers[lid] for lid in lids if lid in self.numbers}
+
+    async def poll_secrets(self, wire_ids: list[str]) -> dict[str, list[PollSecret]]:
+        self._require_store()
+        return {
+            wire_id: [PollSecret(key=secret, writers=(f"{device.partition(':')[0]}{NUMBERS}",))]
+            for secret, (device, wire_id) in self.traces.items()
+            if wire_id in wire_ids
+        }
 
     # ---- what its clients ask
 

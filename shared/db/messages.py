@@ -214,6 +214,9 @@ async def store_from_wire(connection: Connection, writes: Sequence[StoreFromWire
             [dict(w.payload) for w in writes],
             [w.at for w in writes],
             [w.backfilled for w in writes],
+            [w.wire_sender for w in writes],
+            [w.reply_to for w in writes],
+            [list(w.mentions) for w in writes],
         )
     }
     aliases = [w for w in writes if w.alias_jid]
@@ -255,11 +258,6 @@ async def waiting_of_connection(
 ) -> list[tuple[MessageId, int | None]]:
     """At most `limit` messages that have not left, oldest first, with the pk of each one's job."""
     return [(r["id"], r["job_pk"]) for r in await connection.fetch(_SQL.waiting_of_connection, connection_id, limit)]
-
-
-async def quoted(connection: Connection, connection_id: ConnectionId, reference: str) -> Record | None:
-    """`wa_message_id`, `sender_jid`, `text` of the message that `reference` names, when it is on the wire."""
-    return await connection.fetchrow(_SQL.quoted, connection_id, reference)
 
 
 async def has_receipt(connection: Connection, connection_id: ConnectionId, wire_id: WireId) -> bool:

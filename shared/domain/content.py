@@ -1,6 +1,6 @@
 """What a message says: the payload of each type, parsed strictly; `SENDABLE` names the types this version sends."""
 
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -10,6 +10,7 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StringConstraints,
+    field_validator,
     model_validator,
 )
 
@@ -18,7 +19,17 @@ from shared.domain.jid import parse_phone
 from shared.domain.message import MessageType
 
 # The host executes these; the others are understood, and refused until it does.
-SENDABLE: Final = frozenset({MessageType.TEXT})
+SENDABLE: Final = frozenset(
+    {
+        MessageType.TEXT,
+        MessageType.LOCATION,
+        MessageType.CONTACT,
+        MessageType.REACTION,
+        MessageType.POLL,
+        MessageType.EDIT,
+        MessageType.REVOKE,
+    }
+)
 
 MAX_TEXT: Final = 65_536
 _MAX_POLL_OPTIONS: Final = 12
@@ -52,9 +63,34 @@ class _Payload(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
+class Preview(_Payload):
+    """What is shown of a link, by your own word: ZapHub does not call the page."""
+
+    url: Annotated[Text, StringConstraints(min_length=1, max_length=2048, pattern=r"^https?://")] = Field(
+        description="as it stands in the text"
+    )
+    title: Line
+    description: Line | None = None
+
+
 class TextPayload(_Payload):
     text: LongText
-    preview: StrictBool = Field(default=True, description="whether a link in the text gets a preview")
+    preview: Literal[False] | Preview = Field(
+        default=False, description="of a link in the text, written by you; false, the default: none"
+    )
+
+    @field_validator("preview", mode="before")
+    @classmethod
+    def _is_given(cls, value: object) -> object:
+        if value is True:
+            raise ValueError("no page is fetched for a preview: give {url, title, description}, or leave it out")
+        return value
+
+    @model_validator(mode="after")
+    def _previews_its_own_link(self) -> Self:
+        if isinstance(self.preview, Preview) and self.preview.url not in self.text:
+            raise ValueError("the preview's url must stand in the text")
+        return self
 
 
 class MediaPayload(_Payload):

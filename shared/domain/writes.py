@@ -69,6 +69,7 @@ class StoreFromWire(Write):
     """Store a message that did not come through the API, once. `message_id` is the row's new id.
 
     `jid` is the chat, `alias_jid` another spelling of it (a `@lid`), `event_type` what the log calls its arrival.
+    `wire_sender` is the writer as the stanza named him, where `sender_jid` is the number that this stands for.
     """
 
     message_id: MessageId
@@ -86,6 +87,9 @@ class StoreFromWire(Write):
     at: datetime
     backfilled: bool
     event_type: str
+    wire_sender: str | None = None
+    reply_to: str | None = None
+    mentions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,11 +58,12 @@ class PairCode(_Strict):
 
 
 class Quoted(_Strict):
-    """The message that is replied to, by its wire id and its writer's JID."""
+    """The message that is replied to, by its wire id and its writer's JID; `chat_jid` when it is of another chat."""
 
     wire_id: str
     sender_jid: str
     text: str = ""
+    chat_jid: str | None = None
 
 
 class Try(_Strict):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -106,6 +107,13 @@ class Sink:
 
 @pytest.fixture
 async def sink() -> AsyncIterator[Sink]:
+    async with listening() as sink:
+        yield sink
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[Sink]:
+    """A sink on a port of its own."""
     sink = Sink()
     app = web.Application()
     app.router.add_post("/hook", sink.take)
@@ -126,6 +134,12 @@ def failpoint() -> str:
 
 @pytest.fixture
 def supervisor(tmp_path: Path, failpoint: str) -> Iterator[Path]:
+    with supervised(tmp_path, failpoint=failpoint) as ready:
+        yield ready
+
+
+@contextmanager
+def supervised(tmp_path: Path, *, failpoint: str = "") -> Iterator[Path]:
     """`./zh up` with everything embedded; its ready file. Ended by SIGTERM, which must give exit code 0."""
     ready = tmp_path / "ready.json"
     environment = {
@@ -166,6 +180,13 @@ def _read(ready_file: Path) -> dict[str, Any]:
 
 @pytest.fixture
 async def stack(supervisor: Path) -> AsyncIterator[Stack]:
+    async with clients_of(supervisor) as stack:
+        yield stack
+
+
+@asynccontextmanager
+async def clients_of(supervisor: Path) -> AsyncIterator[Stack]:
+    """What talks to a running ZapHub and to the phones of its fake WhatsApp."""
     ready = _read(supervisor)
     async with (
         httpx.AsyncClient(

@@ -18,4 +18,5 @@ NoiseCertificate: Any = WACert_pb2.CertChain.NoiseCertificate
 HandshakeMessage: Any = WAWebProtobufsWa6_pb2.HandshakeMessage
 ClientPayload: Any = WAWebProtobufsWa6_pb2.ClientPayload
 Message: Any = WAWebProtobufsE2E_pb2.Message
+PollVote: Any = WAWebProtobufsE2E_pb2.PollVoteMessage
 ContextInfo: Any = WAWebProtobufsE2E_pb2.ContextInfo

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
-from local.fake_whatsapp.protocol.curve import hkdf
+from local.fake_whatsapp.protocol.curve import DJB_TYPE, KeyPair, hkdf
 from local.fake_whatsapp.signal import fields
 from local.fake_whatsapp.signal.fields import MalformedMessage
+from local.fake_whatsapp.signal.messages import VERSION
 from local.fake_whatsapp.signal.ratchet import FURTHEST_JUMP, Chain, WrongSession
 
 SIGNATURE_BYTES = 64
@@ -23,6 +24,20 @@ class SenderKey:
 
     key_id: int
     chain: Chain
+
+    def distribution(self, signing: KeyPair) -> bytes:
+        """The message that hands this key to the members, with the key that its signatures are checked with."""
+        public = DJB_TYPE + signing.public
+        return VERSION + fields.dump({1: self.key_id, 2: self.chain.counter, 3: self.chain.key, 4: public})
+
+    def seal(self, plaintext: bytes, signing: KeyPair) -> bytes:
+        """The first message under this key."""
+        keys = self._keys(self.chain)
+        padder = PKCS7(AES_BLOCK_BITS).padder()
+        encryptor = Cipher(algorithms.AES(keys[IV_BYTES:]), modes.CBC(keys[:IV_BYTES])).encryptor()
+        ciphertext = encryptor.update(padder.update(plaintext) + padder.finalize()) + encryptor.finalize()
+        body = VERSION + fields.dump({1: self.key_id, 2: self.chain.counter, 3: ciphertext})
+        return body + signing.sign(body)
 
     @classmethod
     def parse(cls, raw: bytes) -> SenderKey:
@@ -42,8 +57,7 @@ class SenderKey:
         chain = self.chain
         while chain.counter < counter:
             chain, _ = chain.step()
-        _, seed = chain.step()
-        keys = hkdf(seed, salt=bytes(32), info=b"WhisperGroup", size=48)
+        keys = self._keys(chain)
         decryptor = Cipher(algorithms.AES(keys[IV_BYTES:]), modes.CBC(keys[:IV_BYTES])).decryptor()
         unpadder = PKCS7(AES_BLOCK_BITS).unpadder()
         try:
@@ -51,3 +65,9 @@ class SenderKey:
             return unpadder.update(padded) + unpadder.finalize()
         except ValueError as error:
             raise MalformedMessage("the group ciphertext is not padded") from error
+
+    @staticmethod
+    def _keys(chain: Chain) -> bytes:
+        """The IV and the key of the message that is next in the chain."""
+        _, seed = chain.step()
+        return hkdf(seed, salt=bytes(32), info=b"WhisperGroup", size=48)

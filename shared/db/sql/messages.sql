@@ -110,16 +110,18 @@ SELECT m.job_pk FROM unnest($1::uuid[], $2::text[]) AS n(connection_id, wire_id)
 
 -- name: insert_from_wire
 -- Parallel arrays: $1 ids, $2 connections, $3 wire ids, $4 jids, $5 phones, $6 senders, $7 participants, $8 push names, $9 from_me,
--- $10 types, $11 payloads, $12 when, $13 backfilled. A message that is there already is skipped, so running it twice is harmless.
+-- $10 types, $11 payloads, $12 when, $13 backfilled, $14 senders as the stanzas named them, $15 reply_to, $16 mentions (a JSON array of strings each). A message that is there already is skipped, so running it twice is harmless.
 -- A message of ours that the phone echoes back is skipped too: its wire id belongs to a row made by the API.
 INSERT INTO messages (id, connection_id, message_id, wa_message_id, direction, source, from_me, backfilled, jid, phone, sender_jid, participant,
-                      push_name, type, payload, status, wa_timestamp, sent_at, delivered_at)
+                      push_name, type, payload, status, wa_timestamp, sent_at, delivered_at, wire_sender, reply_to, mentions, target_wire_id)
 SELECT n.id, n.connection_id, n.wire_id, n.wire_id, CASE WHEN n.from_me THEN 'outbound' ELSE 'inbound' END, 'phone', n.from_me, n.backfilled,
        n.jid, n.phone, n.sender, n.participant, n.push_name, n.type, n.payload, CASE WHEN n.from_me THEN 'sent' ELSE 'delivered' END,
-       n.at, n.at, CASE WHEN NOT n.from_me THEN now() END
+       n.at, n.at, CASE WHEN NOT n.from_me THEN now() END, n.wire_sender, n.reply_to, ARRAY(SELECT jsonb_array_elements_text(n.mentions)),
+       CASE WHEN n.type IN ('reaction', 'edit', 'revoke', 'poll_vote') THEN n.payload->>'message_id' END
   FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::boolean[], $10::text[],
-              $11::jsonb[], $12::timestamptz[], $13::boolean[]) WITH ORDINALITY
-       AS n(id, connection_id, wire_id, jid, phone, sender, participant, push_name, from_me, type, payload, at, backfilled, place)
+              $11::jsonb[], $12::timestamptz[], $13::boolean[], $14::text[], $15::text[], $16::jsonb[]) WITH ORDINALITY
+       AS n(id, connection_id, wire_id, jid, phone, sender, participant, push_name, from_me, type, payload, at, backfilled, wire_sender, reply_to,
+            mentions, place)
  WHERE NOT (n.from_me AND EXISTS (SELECT 1 FROM messages o WHERE o.connection_id = n.connection_id AND o.wa_message_id = n.wire_id AND o.source = 'api'))
  ORDER BY n.place
 ON CONFLICT (connection_id, jid, coalesce(sender_jid, ''), message_id) WHERE source = 'phone' DO NOTHING
@@ -157,13 +159,6 @@ UPDATE messages SET job_pk = $2 WHERE id = $1;
 -- name: waiting_of_connection
 -- $1 connection, $2 limit: messages that have not left yet, with their jobs.
 SELECT id, job_pk FROM messages WHERE connection_id = $1 AND status IN ('scheduled', 'queued', 'failed') AND source = 'api' ORDER BY created_at LIMIT $2;
-
--- name: quoted
--- $1 connection, $2 the id, client id or wire id of a message that is on the wire.
-SELECT m.wa_message_id, coalesce(m.sender_jid, m.jid) AS sender_jid, coalesce(m.payload->>'text', '') AS text
-  FROM messages m
- WHERE m.connection_id = $1 AND m.wa_message_id IS NOT NULL AND (m.wa_message_id = $2 OR m.message_id = $2 OR m.id::text = $2)
- LIMIT 1;
 
 -- name: has_receipt
 -- $1 connection, $2 wire id.

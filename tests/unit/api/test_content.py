@@ -13,6 +13,10 @@ from shared.domain import content
     [
         (content.TextPayload, {"text": "x" * 65_536}),
         (content.TextPayload, {"text": "👍", "preview": False}),
+        (
+            content.TextPayload,
+            {"text": "see https://a.example/b", "preview": {"url": "https://a.example/b", "title": "B"}},
+        ),
         (content.MediaPayload, {"url": "https://example.com/a.jpg", "caption": "hi", "mimetype": "image/jpeg"}),
         (content.MediaPayload, {"base64": "QUJD"}),
         (content.MediaPayload, {"media_id": "m", "mimetype": "audio/ogg; codecs=opus", "ptt": True}),
@@ -38,6 +42,8 @@ def test_a_right_payload_is_taken(model: type[BaseModel], payload: dict[str, Any
         (content.TextPayload, {"text": 1}),
         (content.TextPayload, {"text": "a", "preview": "yes"}),
         (content.TextPayload, {"text": "a", "bold": True}),
+        (content.TextPayload, {"text": "https://a.example", "preview": True}),
+        (content.TextPayload, {"text": "no link", "preview": {"url": "https://a.example", "title": "A"}}),
         (content.MediaPayload, {}),
         (content.MediaPayload, {"url": "https://example.com", "media_id": "m"}),
         (content.MediaPayload, {"url": "file:///etc/passwd"}),

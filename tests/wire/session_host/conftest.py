@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-import httpx
+import aiohttp
 import pytest
 
 from shared.db.pool import open_pool
@@ -72,7 +72,7 @@ def start_host(
 async def stage(database_url: str, fake: FakeServer) -> AsyncIterator[Stage]:
     """A database with nothing on it yet."""
     pool = await open_pool(database_url, max_size=4)
-    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {HOST_TOKEN}"}, trust_env=False) as http:
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {HOST_TOKEN}"}) as http:
         yield Stage(pool, HostClient(pool, http, send_timeout_s=90), fake)
     fake.clear_faults()
     await pool.close()
