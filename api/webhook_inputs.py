@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, SecretStr, StrictInt, model_validator
 
 from api.inputs import MAX_BATCH, Input, Name, Order, Time, Url
 from api.pages import DEFAULT_LIMIT, Cursor, Limit
-from shared.domain.webhook import DeliveryStatus
+from shared.domain.webhook import DeliveryStatus, PayloadFormat
 
 _MAX_GRACE_S: Final = 7 * 86_400
 _DAY_S: Final = 86_400
@@ -43,6 +43,10 @@ _ORDER: Final = (
     "`chat`: a webhook of a chat waits until the one before it was delivered or given up, however long that takes; "
     "`none`: they may overtake each other"
 )
+_FORMAT: Final = (
+    "in whose words it tells: `zaphub`, `evolution` (Evolution API's events) or `cloud_api` (the `messages` webhook of "
+    "Meta's Cloud API); an event that a format has no words for is not sent. docs/migration.md lists them"
+)
 Secret = Annotated[
     SecretStr | None,
     Field(
@@ -61,6 +65,7 @@ class CreateWebhook(Input):
     connection_ids: ConnectionIds = None
     headers: Headers = Field(default_factory=dict)
     order: Order = Field(Order.NONE, description=_ORDER)
+    payload_format: PayloadFormat = Field(PayloadFormat.ZAPHUB, description=_FORMAT)
     secret: Secret = None
 
 
@@ -74,10 +79,11 @@ class PatchWebhook(Input):
     connection_ids: ConnectionIds = None
     headers: Headers | None = None
     order: Order | None = Field(None, description=_ORDER)
+    payload_format: PayloadFormat | None = Field(None, description=_FORMAT)
 
     @model_validator(mode="after")
     def _keeps_what_must_be(self) -> Self:
-        for name in ("url", "events", "headers", "order"):
+        for name in ("url", "events", "headers", "order", "payload_format"):
             if name in self.model_fields_set and getattr(self, name) is None:
                 raise ValueError(f"{name} must not be null")
         return self

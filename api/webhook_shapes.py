@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.inputs import Order
 from shared.db.pool import Record
 from shared.db.webhook_circuits import Circuit
-from shared.domain.webhook import DeliveryStatus, Endpoint
+from shared.domain.webhook import DeliveryStatus, Endpoint, PayloadFormat
 
 _ID: Final = "5d0b9d3f-6a5e-4b0e-9c51-0a1d6fd8d6b7"
 _DELIVERY_ID: Final = "0f5f4c1e-97f3-5b56-a0c5-2f3b1d1c8a11"
@@ -33,6 +33,7 @@ class Webhook(Shape):
     connection_id: UUID | None = Field(description="the connection whose `webhook_url` this is")
     header_names: list[str] = Field(examples=[["Authorization"]])
     order: Order
+    payload_format: PayloadFormat = Field(description="of what is made from now on; what waits keeps its form")
     enabled: bool
     disabled_reason: str | None = Field(examples=["the receiver answered 410 Gone"])
     failing_since: datetime | None = Field(description="since then no try succeeded; null: the last one did")
@@ -186,6 +187,7 @@ def webhook_shown(endpoint: Endpoint, circuit: Circuit | None) -> dict[str, Any]
         "connection_id": endpoint.owner_id,
         "header_names": endpoint.header_names,
         "order": (Order.CHAT if endpoint.keeps_order else Order.NONE).value,
+        "payload_format": endpoint.payload_format.value,
         "enabled": endpoint.enabled,
         "disabled_reason": endpoint.disabled_reason,
         "failing_since": None if circuit is None else circuit.failing_since,

@@ -35,35 +35,43 @@ async def create(parts: Resources, caller: Principal, wanted: CreateWebhook, key
     Raises InvalidInput, Problem 403 for a limited key that means all connections, and Conflict when the idempotency key
     is taken or there are too many endpoints.
     """
-    target = await _judged(parts, wanted.url)
+    target = await judged(parts, wanted.url)
     async with parts.queues.transaction() as tx:
         before = keyed and await idempotency.begin(tx.connection, keyed)
         if before:
             endpoint = await found(tx.connection, caller, UUID(before["webhook_id"]))
             return Registered(endpoint=endpoint, new_secret=None)
-        if await webhooks.count(tx.connection, tenant_id=caller.tenant_id) >= MAX_ENDPOINTS:
-            raise Conflict(f"There are {MAX_ENDPOINTS} webhook endpoints; delete one that nobody needs.")
-        registered = await endpoints.create(
-            tx.connection,
-            Registration(
-                target=target,
-                events=wanted.events,
-                connection_ids=await _permitted(tx.connection, caller, wanted.connection_ids),
-                headers=wanted.headers,
-                secret=wanted.secret.get_secret_value() if wanted.secret else None,
-                tenant_id=caller.tenant_id,
-                keeps_order=wanted.order is Order.CHAT,
-            ),
-            sealer=Sealer(parts.settings.secret_key),
-        )
+        registered = await register(tx, parts, caller, wanted, target)
         if keyed:
             await idempotency.finish(tx.connection, keyed, {"webhook_id": str(registered.endpoint.id)})
     return registered
 
 
+async def register(
+    tx: Transaction, parts: Resources, caller: Principal, wanted: CreateWebhook, target: Target
+) -> Registered:
+    """Register an endpoint for a URL that was judged, in the caller's transaction. Raises as `create`."""
+    if await webhooks.count(tx.connection, tenant_id=caller.tenant_id) >= MAX_ENDPOINTS:
+        raise Conflict(f"There are {MAX_ENDPOINTS} webhook endpoints; delete one that nobody needs.")
+    return await endpoints.create(
+        tx.connection,
+        Registration(
+            target=target,
+            events=wanted.events,
+            connection_ids=await _permitted(tx.connection, caller, wanted.connection_ids),
+            headers=wanted.headers,
+            secret=wanted.secret.get_secret_value() if wanted.secret else None,
+            tenant_id=caller.tenant_id,
+            keeps_order=wanted.order is Order.CHAT,
+            payload_format=wanted.payload_format,
+        ),
+        sealer=Sealer(parts.settings.secret_key),
+    )
+
+
 async def patch(parts: Resources, caller: Principal, webhook_id: UUID, wanted: PatchWebhook) -> Endpoint:
     """Change what is given. Raises NotFound, InvalidInput, Problem 403, and Conflict for another connection's own."""
-    target = None if wanted.url is None else await _judged(parts, wanted.url)
+    target = None if wanted.url is None else await judged(parts, wanted.url)
 
     async def change(tx: Transaction) -> Endpoint:
         endpoint = await found(tx.connection, caller, webhook_id, lock=True)
@@ -74,6 +82,8 @@ async def patch(parts: Resources, caller: Principal, webhook_id: UUID, wanted: P
             endpoint = replace(endpoint, connection_ids=None if permitted is None else tuple(permitted))
         if wanted.order is not None:
             endpoint = replace(endpoint, keeps_order=wanted.order is Order.CHAT)
+        if wanted.payload_format is not None:
+            endpoint = replace(endpoint, payload_format=wanted.payload_format)
         tx.ring(QueueName.WEBHOOK_DELIVERY)
         return await endpoints.change(
             tx.connection,
@@ -170,6 +180,6 @@ async def _permitted(
     return permitted
 
 
-async def _judged(parts: Resources, url: str) -> Target:
+async def judged(parts: Resources, url: str) -> Target:
     """A URL that may be called. Asks a name server, so it comes before the transaction."""
     return await Rule(allow=tuple(parts.settings.webhook_allow_networks)).check(url, pointer="/url")

@@ -25,6 +25,7 @@ from shared.domain.webhook import (
     EndDelivery,
     Endpoint,
     Parcel,
+    PayloadFormat,
     PostponeDelivery,
     RecordAttempt,
     delivery_id_of,
@@ -95,10 +96,12 @@ async def make(
     *,
     priority: int | None = None,
     ordered: Collection[EndpointId] = (),
+    bodies: Mapping[tuple[EndpointId, EventId], bytes] | None = None,
 ) -> list[NewJob]:
     """Make the deliveries that do not exist yet, numbered in the order of `pairs`, and return a job for each.
 
-    The deliveries of `ordered` endpoints go one after the other within a chat.
+    The deliveries of `ordered` endpoints go one after the other within a chat. `bodies` are those in another form than
+    ZapHub's own.
     Numbers are given with their sequence's row locked and go back with a rollback, so an endpoint sees none missing.
     """
     endpoints = [endpoint_id for endpoint_id, _ in pairs]
@@ -110,7 +113,7 @@ async def make(
     jobs: list[NewJob] = []
     for endpoint_id, event in todo:
         delivery_id, sequence = delivery_id_of(endpoint_id, event.id), next(numbers[endpoint_id])
-        body = freeze_body(
+        body = (bodies or {}).get((endpoint_id, event.id)) or freeze_body(
             delivery_id=delivery_id,
             event_type=event.type,
             connection_id=connection_id,
@@ -218,6 +221,7 @@ async def parcel(connection: Connection, delivery_id: DeliveryId) -> Parcel | No
         url=row["url"],
         secrets_sealed=row["secrets_encrypted"],
         headers_sealed=row["headers"],
+        payload_format=PayloadFormat(row["payload_format"]),
         is_enabled=row["is_enabled"],
     )
 

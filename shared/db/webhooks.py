@@ -13,7 +13,7 @@ from shared.db import webhook_circuits
 from shared.db.pool import Connection, Record
 from shared.db.sql import load
 from shared.domain.ids import ConnectionId, EndpointId, TenantId
-from shared.domain.webhook import DisableEndpoint, Endpoint
+from shared.domain.webhook import DisableEndpoint, Endpoint, PayloadFormat
 from shared.domain.webhook_secret import Keyring, new_secret
 from shared.sealing import Sealer
 
@@ -33,6 +33,7 @@ class NewEndpoint:
     connection_ids: Sequence[ConnectionId] | None
     headers_sealed: Mapping[str, str]
     keeps_order: bool
+    payload_format: PayloadFormat
 
 
 def secrets_context(endpoint_id: EndpointId) -> str:
@@ -53,6 +54,7 @@ async def insert(connection: Connection, new: NewEndpoint) -> bool:
         None if new.connection_ids is None else list(new.connection_ids),
         dict(new.headers_sealed),
         new.keeps_order,
+        new.payload_format.value,
     )
     return created is not None
 
@@ -108,9 +110,9 @@ async def of_connection(connection: Connection, connection_id: ConnectionId) -> 
 
 
 async def update(connection: Connection, endpoint: Endpoint, *, headers_sealed: Mapping[str, str] | None) -> Endpoint:
-    """Write url, events, connections and order of `endpoint`, and its headers unless None; it may be tried at once.
+    """Write url, events, connections, order and format of `endpoint`, and its headers unless None.
 
-    Another URL enables it again.
+    It may be tried at once, and another URL enables it again.
     """
     row = await connection.fetchrow(
         _SQL.update,
@@ -120,6 +122,7 @@ async def update(connection: Connection, endpoint: Endpoint, *, headers_sealed: 
         None if endpoint.connection_ids is None else list(endpoint.connection_ids),
         None if headers_sealed is None else dict(headers_sealed),
         endpoint.keeps_order,
+        endpoint.payload_format.value,
     )
     assert row is not None, "the caller read it under lock"
     await webhook_circuits.close(connection, endpoint.id)
@@ -189,6 +192,7 @@ def endpoint_of(row: Record | Mapping[str, Any]) -> Endpoint:
         connection_ids=None if row["connection_ids"] is None else tuple(map(ConnectionId, row["connection_ids"])),
         header_names=tuple(row["headers"]),
         keeps_order=row["keeps_order"],
+        payload_format=PayloadFormat(row["payload_format"]),
         enabled=row["enabled"],
         disabled_reason=row["disabled_reason"],
         created_at=row["created_at"],

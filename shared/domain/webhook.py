@@ -35,12 +35,21 @@ class DeliveryStatus(StrEnum):
     CANCELED = "canceled"  # its endpoint was disabled or deleted first
 
 
+class PayloadFormat(StrEnum):
+    """In whose words a webhook tells of an event: ZapHub's own, Evolution API's, or those of Meta's Cloud API."""
+
+    ZAPHUB = "zaphub"
+    EVOLUTION = "evolution"
+    CLOUD_API = "cloud_api"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """Where webhooks go. Header values and secrets are not here: only a delivery opens them.
 
     `owner_id` is the connection whose `webhook_url` this is. `events` empty: it gets only what is sent to it by name.
     `keeps_order`: a delivery of a chat waits until the one before it has ended, however long that is tried.
+    `payload_format` is the form of its bodies from now on; those that are frozen stay as they are.
     """
 
     id: EndpointId
@@ -51,6 +60,7 @@ class Endpoint:
     connection_ids: tuple[ConnectionId, ...] | None
     header_names: tuple[str, ...]
     keeps_order: bool
+    payload_format: PayloadFormat = PayloadFormat.ZAPHUB
     enabled: bool
     disabled_reason: str | None
     created_at: datetime
@@ -218,4 +228,5 @@ class Parcel:
     url: str
     secrets_sealed: bytes
     headers_sealed: Mapping[str, str]
+    payload_format: PayloadFormat = PayloadFormat.ZAPHUB
     is_enabled: bool

@@ -16,7 +16,7 @@ from shared.domain.errors import Misconfigured
 from shared.domain.ids import DeliveryId
 from shared.domain.jobs import Job
 from shared.domain.outcome import Discard, Done, Failure, Outcome, Snooze
-from shared.domain.webhook import DeliveryStatus, EndDelivery, Parcel, PostponeDelivery
+from shared.domain.webhook import DeliveryStatus, EndDelivery, Parcel, PayloadFormat, PostponeDelivery
 from shared.domain.writes import Write
 from shared.egress.target import Rule
 from shared.failpoints import reach
@@ -25,7 +25,7 @@ from shared.settings import Settings
 from shared.webhooks.client import Answered, Exchanged, Failed, SafeClient
 from shared.webhooks.endpoints import open_headers, open_keyring
 from shared.webhooks.headers import merge
-from shared.webhooks.signing import sign
+from shared.webhooks.signing import hub_signature, sign
 from shared.webhooks.verdict import failure_of, retry_in_s, settle
 
 log = structlog.get_logger()
@@ -144,8 +144,16 @@ def headers_of(parcel: Parcel, *, attempt: int, at: datetime, sealer: Sealer) ->
         "X-ZapHub-Attempt": str(attempt),
         **({} if parcel.connection_id is None else {"X-ZapHub-Session": str(parcel.connection_id)}),
         **sign(secrets, webhook_id=str(parcel.id), at=at, body=parcel.body),
+        **_hub_signature(parcel, secrets[0]),
     }
     return merge(open_headers(sealer, parcel.endpoint_id, parcel.headers_sealed), ours)
+
+
+def _hub_signature(parcel: Parcel, newest: str) -> dict[str, str]:
+    """The header that clients of the Cloud API verify; a rotation changes it at once, as it holds one signature."""
+    if parcel.payload_format is not PayloadFormat.CLOUD_API:
+        return {}
+    return {"X-Hub-Signature-256": hub_signature(newest, body=parcel.body)}
 
 
 def _log(parcel: Parcel, attempt: int, exchanged: Exchanged) -> None:

@@ -14,7 +14,7 @@ from shared.db import webhooks
 from shared.db.pool import Connection
 from shared.domain.errors import Conflict, InvalidInput, NotFound
 from shared.domain.ids import DEFAULT_TENANT, ConnectionId, EndpointId, TenantId
-from shared.domain.webhook import CONNECTION_EVENTS, Endpoint, is_pattern
+from shared.domain.webhook import CONNECTION_EVENTS, Endpoint, PayloadFormat, is_pattern
 from shared.domain.webhook_secret import Keyring, check_secret, new_secret
 from shared.egress.target import Target
 from shared.sealing import Sealer
@@ -36,6 +36,7 @@ class Registration:
     tenant_id: TenantId = DEFAULT_TENANT
     owner_id: ConnectionId | None = None
     keeps_order: bool = False
+    payload_format: PayloadFormat = PayloadFormat.ZAPHUB
 
     @classmethod
     def of_connection(
@@ -89,6 +90,7 @@ async def create(
             connection_ids=wanted.connection_ids,
             headers_sealed=seal_headers(sealer, endpoint_id, check_headers(wanted.headers)),
             keeps_order=wanted.keeps_order,
+            payload_format=wanted.payload_format,
         ),
     )
     if not inserted:
@@ -151,7 +153,8 @@ async def change(
 ) -> Endpoint:
     """Change what is given of an endpoint that was read under lock. `headers` replace all that it had.
 
-    To change `connection_ids`, where None is a value of its own, or the order, pass an endpoint that has the new ones.
+    To change `connection_ids`, where None is a value of its own, the order or the format, pass an endpoint that has the
+    new ones.
     """
     changed = replace(
         endpoint,

@@ -11,6 +11,7 @@ from shared.db.pool import Connection
 from shared.domain.ids import ConnectionId, DeliveryId
 from shared.domain.jobs import NewJob
 from shared.domain.webhook import Endpoint, delivery_job, matches
+from shared.webhooks.formats.freezing import freeze
 
 BATCH_EVENTS: Final = 200  # a transaction of some tens of milliseconds; a longer one would hold the sequences too long
 
@@ -38,14 +39,15 @@ async def fan_out(
         return FannedOut(events=0, jobs=[], has_more=False)
     tenants = list({event.tenant_id for event in events})
     endpoints = await deliveries.enabled_endpoints(connection, tenants, connection_id)
-    pairs = [
-        (endpoint.id, event)
+    wanted = [
+        (endpoint, event)
         for event in events
         for endpoint in endpoints
         if endpoint.tenant_id == event.tenant_id and matches(endpoint, event.type, connection_id)
     ]
+    frozen = await freeze(connection, connection_id, wanted)
     ordered = {endpoint.id for endpoint in endpoints if endpoint.keeps_order}
-    jobs = await deliveries.make(connection, connection_id, pairs, ordered=ordered)
+    jobs = await deliveries.make(connection, connection_id, frozen.pairs, ordered=ordered, bodies=frozen.bodies)
     await deliveries.mark_fanned_out(connection, events)
     has_more = len(events) == limit and await deliveries.has_more_events(connection, connection_id)
     return FannedOut(events=len(events), jobs=jobs, has_more=has_more)
@@ -89,9 +91,15 @@ async def replay_missed(
     jobs: list[NewJob] = []
     for connection_id in sorted(missed, key=str):
         await deliveries.lock_fan_out(connection, connection_id)
-        pairs = [(endpoint.id, event) for event in missed[connection_id]]
-        ordered = {endpoint.id} if endpoint.keeps_order else ()
-        jobs += await deliveries.make(connection, connection_id, pairs, priority=_REPLAY_PRIORITY, ordered=ordered)
+        frozen = await freeze(connection, connection_id, [(endpoint, event) for event in missed[connection_id]])
+        jobs += await deliveries.make(
+            connection,
+            connection_id,
+            frozen.pairs,
+            priority=_REPLAY_PRIORITY,
+            ordered={endpoint.id} if endpoint.keeps_order else (),
+            bodies=frozen.bodies,
+        )
     return Missed(jobs=jobs, after=found[-1].place if len(found) == limit else None)
 
 

@@ -13,7 +13,7 @@ SELECT e.id, e.tenant_id, e.type, e.payload::text AS payload, e.created_at, c.ex
 
 -- name: enabled_endpoints
 -- $1 tenants, $2 connection or NULL. Key-locked: none is deleted for good before its deliveries are in.
-SELECT id, tenant_id, owner_id, url, events, connection_ids, headers, keeps_order, enabled, disabled_reason, created_at, updated_at
+SELECT id, tenant_id, owner_id, url, events, connection_ids, headers, keeps_order, payload_format, enabled, disabled_reason, created_at, updated_at
   FROM webhook_endpoints
  WHERE tenant_id = ANY($1) AND enabled AND (owner_id IS NULL OR owner_id = $2)
  ORDER BY id
@@ -61,7 +61,7 @@ SELECT h.connection_id FROM heads h WHERE h.created_at < now() - interval '2 s' 
 -- name: parcel
 -- $1 delivery. What to send, and where to, as it holds at this moment.
 SELECT d.id, d.endpoint_id, d.connection_id, d.event_type, d.body, d.status, d.attempts,
-       e.url, e.secrets_encrypted, e.headers, e.enabled AND e.deleted_at IS NULL AS is_enabled
+       e.url, e.secrets_encrypted, e.headers, e.payload_format, e.enabled AND e.deleted_at IS NULL AS is_enabled
   FROM webhook_deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id
  WHERE d.id = $1;
 
