@@ -41,11 +41,19 @@ def _url(schemes: tuple[str, ...]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _media_store(value: str) -> str:
+    parts = urlsplit(value)
+    if value != "files" and (parts.scheme != "s3" or not parts.hostname or parts.query or parts.fragment):
+        raise ValueError("must be files, or s3://bucket/prefix")
+    return value
+
+
 Csv = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[list[Network], NoDecode, BeforeValidator(_split)]
 Concurrency = Annotated[dict[QueueName, Annotated[int, Field(ge=1, le=1000)]], NoDecode, BeforeValidator(_concurrency)]
 DatabaseUrl = Annotated[str, _url(("postgresql", "postgres"))]
 RedisUrl = Annotated[str, _url(("redis", "rediss", "unix"))]
+MediaStoreUrl = Annotated[str, AfterValidator(_media_store)]
 HttpUrl = Annotated[str, _url(("http", "https"))]
 
 
@@ -102,6 +110,16 @@ class Settings(BaseSettings):
     webhook_timeout_s: float = Field(30, ge=1, le=300, description="for one whole webhook exchange")
     webhook_allow_networks: Networks = Field([], description="CIDRs that webhooks may reach in spite of the SSRF rule")
 
+    media_store: MediaStoreUrl = Field(
+        "files", description="where media lie: files (in DATA_DIR/media), or s3://bucket/prefix"
+    )
+    media_endpoint: HttpUrl | None = Field(None, description="of an S3 that is not Amazon's: MinIO, R2, …")
+    media_region: str | None = Field(None, description="the bucket's region; unset: AWS_REGION")
+    media_max_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, le=2 * 1024**3, description="of one file, uploaded, fetched or received"
+    )
+    media_fetch_timeout_s: float = Field(60, ge=1, le=600, description="for fetching the file of a message's url")
+
     cleanup_cron: str = Field("0 3 * * *", description="when maintenance:cleanup runs, five cron fields, UTC")
     retention_completed_jobs_s: int = Field(
         3600, ge=60, description="completed jobs, seconds (the newest 100 of a queue stay)"
@@ -110,6 +128,7 @@ class Settings(BaseSettings):
     retention_messages_days: int = Field(90, ge=1, description="messages and their history, days")
     retention_events_days: int = Field(30, ge=1, description="events, days")
     retention_deliveries_days: int = Field(30, ge=1, description="webhook deliveries and attempts, days")
+    retention_media_days: int = Field(30, ge=1, le=36_500, description="files of messages, days")
 
     host_sessions: int = Field(25, ge=1, le=200, description="sessions per host child process")
     host_children: int = Field(1, ge=1, le=100, description="child processes of one session host")

@@ -1,0 +1,107 @@
+-- Media and the objects that hold their bytes. Locks: a media row before its object.
+
+-- name: lock_content
+-- $1 SHA-256. Until the transaction ends nobody else decides which object holds this content.
+SELECT pg_advisory_xact_lock(x'5A4D'::int, ('x' || encode(substr($1::bytea, 1, 4), 'hex'))::bit(32)::int);
+
+-- name: share_kept
+-- $1 SHA-256. The object that holds it, which nobody can doom before the transaction ends; no row: there is none.
+SELECT key FROM media_objects WHERE sha256 = $1 AND state = 'kept' FOR SHARE;
+
+-- name: announce_object
+-- $1 key, $2 SHA-256, $3 size. Before the bytes are put.
+INSERT INTO media_objects (key, sha256, size, state) VALUES ($1, $2, $3, 'incoming');
+
+-- name: keep_object
+-- $1 key. After the bytes were put. No row: it took so long that the sweep had it.
+UPDATE media_objects SET state = 'kept', changed_at = now() WHERE key = $1 AND state = 'incoming' RETURNING key;
+
+-- name: doom_object
+-- $1 key of an incoming object that is not needed, as another one was kept meanwhile.
+UPDATE media_objects SET state = 'doomed', changed_at = now() WHERE key = $1 AND state = 'incoming';
+
+-- name: lock_objects
+-- $1 keys. Nobody can begin to refer to one of them before the transaction ends.
+SELECT key FROM media_objects WHERE key = ANY($1::text[]) ORDER BY key FOR UPDATE;
+
+-- name: doom_unreferenced
+-- $1 keys, locked by the statement before, so that this one sees every reference.
+UPDATE media_objects o SET state = 'doomed', changed_at = now()
+ WHERE o.key = ANY($1::text[]) AND o.state = 'kept' AND NOT EXISTS (SELECT 1 FROM media m WHERE m.object_key = o.key);
+
+-- name: doom_abandoned
+-- $1 seconds, $2 limit. Incoming objects whose uploader must be dead by now: it gives up long before.
+UPDATE media_objects SET state = 'doomed', changed_at = now()
+ WHERE key = ANY(ARRAY(
+   SELECT o.key FROM media_objects o
+    WHERE o.state = 'incoming' AND o.changed_at < now() - make_interval(secs => $1)
+    ORDER BY o.changed_at LIMIT $2 FOR UPDATE SKIP LOCKED));
+
+-- name: doomed
+-- $1 limit, oldest first.
+SELECT key FROM media_objects WHERE state = 'doomed' ORDER BY changed_at LIMIT $1;
+
+-- name: postpone_doomed
+-- $1 key of an object that the store would not delete now: the others have their turn first.
+UPDATE media_objects SET changed_at = now() WHERE key = $1 AND state = 'doomed';
+
+-- name: forget_objects
+-- $1 keys of doomed objects whose bytes are gone.
+DELETE FROM media_objects WHERE key = ANY($1::text[]) AND state = 'doomed';
+
+-- name: insert
+-- $1 id, $2 tenant, $3 connection or NULL, $4 origin, $5 object key, $6 SHA-256, $7 size, $8 mimetype, $9 filename, $10 days that it stays.
+-- The same id again (the same content given again) stays longer. No row: the tenant has no such connection.
+INSERT INTO media (id, tenant_id, connection_id, origin, state, object_key, sha256, size, mimetype, filename, expires_at)
+SELECT $1, $2, $3, $4, 'stored', $5, $6, $7, $8, $9, now() + make_interval(days => $10)
+ WHERE $3::uuid IS NULL OR EXISTS (SELECT 1 FROM connections c WHERE c.id = $3 AND c.tenant_id = $2 AND c.deleted_at IS NULL)
+ON CONFLICT (id) DO UPDATE SET expires_at = greatest(media.expires_at, excluded.expires_at)
+RETURNING id, tenant_id, connection_id, origin, state, object_key, sha256, size, mimetype, filename, source_sealed, message_id, error, created_at, expires_at;
+
+-- name: prolong
+-- $1 id, $2 SHA-256, $3 days. The same content given again under the same id; no row: it is not here any more.
+UPDATE media SET expires_at = greatest(expires_at, now() + make_interval(days => $3))
+ WHERE id = $1 AND sha256 = $2 AND state = 'stored'
+RETURNING id, tenant_id, connection_id, origin, state, object_key, sha256, size, mimetype, filename, source_sealed, message_id, error, created_at, expires_at;
+
+-- name: get
+-- $1 id, $2 tenant, $3 allowed connections or NULL for all.
+SELECT id, tenant_id, connection_id, origin, state, object_key, sha256, size, mimetype, filename, source_sealed, message_id, error, created_at, expires_at
+  FROM media
+ WHERE id = $1 AND tenant_id = $2 AND ($3::uuid[] IS NULL OR connection_id = ANY($3));
+
+-- name: find
+-- $1 id, whoever's it is: for a worker or a host, whose job names it.
+SELECT id, tenant_id, connection_id, origin, state, object_key, sha256, size, mimetype, filename, source_sealed, message_id, error, created_at, expires_at
+  FROM media
+ WHERE id = $1;
+
+-- name: share
+-- $1 ids, $2 tenant, $3 allowed connections or NULL for all. Those that are stored, which nobody can delete before the transaction ends.
+SELECT id, mimetype, size FROM media
+ WHERE id = ANY($1::uuid[]) AND tenant_id = $2 AND state = 'stored' AND ($3::uuid[] IS NULL OR connection_id = ANY($3))
+ ORDER BY id
+   FOR SHARE;
+
+-- name: lock
+-- $1 ids, $2 tenant, $3 allowed connections or NULL for all.
+SELECT id FROM media WHERE id = ANY($1::uuid[]) AND tenant_id = $2 AND ($3::uuid[] IS NULL OR connection_id = ANY($3)) FOR UPDATE;
+
+-- name: lock_expired
+-- $1 limit. A batch of those whose time is over and that no waiting message needs.
+SELECT m.id
+  FROM media m
+ WHERE m.expires_at < now()
+   AND NOT EXISTS (SELECT 1 FROM messages w WHERE w.payload ? 'media_id' AND w.payload->>'media_id' = m.id::text
+                      AND w.status IN ('scheduled', 'queued', 'processing', 'failed', 'unknown'))
+ ORDER BY m.expires_at
+ LIMIT $1
+   FOR UPDATE SKIP LOCKED;
+
+-- name: delete_unneeded
+-- $1 ids, locked by the statement before, so that this one sees every message that needs them. Returns what was deleted.
+DELETE FROM media m
+ WHERE m.id = ANY($1::uuid[])
+   AND NOT EXISTS (SELECT 1 FROM messages w WHERE w.payload ? 'media_id' AND w.payload->>'media_id' = m.id::text
+                      AND w.status IN ('scheduled', 'queued', 'processing', 'failed', 'unknown'))
+RETURNING m.id, m.object_key;
