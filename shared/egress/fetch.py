@@ -12,7 +12,8 @@ import httpx
 
 from shared.domain.errors import InvalidInput
 from shared.egress.dial import CONNECT_TIMEOUT_S, EXCHANGE_ERRORS, Trouble, is_ours, open_pool, trouble_of
-from shared.egress.target import Network, Resolve, Rule, parse, resolve
+from shared.egress.resolver import resolve
+from shared.egress.target import Network, Resolve, Rule, parse
 
 MAX_REDIRECTS: Final = 3
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})

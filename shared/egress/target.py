@@ -7,17 +7,16 @@ gives, so every spelling of an address (`2130706433`, `0x7f.1`, `127。0。0。1
 
 import asyncio
 import re
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final
 
 import httpx
 
 from shared.domain.errors import InvalidInput
+from shared.egress.resolver import Address, resolve
 
-Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]  # raises OSError when the name has no address
 
@@ -66,12 +65,6 @@ class Target:
     """A URL that passed the door. Only `Rule.check` makes one, so that no URL is stored unchecked."""
 
     url: str
-
-
-async def resolve(host: str, port: int) -> Sequence[Address]:
-    """Every address of a name or literal, in the order to try them, by the system's resolver."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(ip_address(address[4][0]) for address in found))
 
 
 def is_public(address: Address) -> bool:

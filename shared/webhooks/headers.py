@@ -17,7 +17,7 @@ _RESERVED: Final = frozenset(
     | {"accept-encoding", "user-agent", "cookie", "set-cookie", "http2-settings", "range", "forwarded", "via"}
     | {"x-real-ip", "x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"}
 )
-_RESERVED_PREFIXES: Final = ("webhook-", "x-zaphub-", "content-", "proxy-", "x-forwarded-")
+_RESERVED_PREFIXES: Final = ("webhook-", "x-zaphub-", "x-hub-signature", "content-", "proxy-", "x-forwarded-")
 
 
 def check_headers(headers: Mapping[str, str], *, pointer: str = "/headers") -> dict[str, str]:

@@ -11,7 +11,8 @@ import trustme
 
 from shared.egress.dial import Trouble
 from shared.egress.fetch import MAX_REDIRECTS, FetchFailed, FetchTooLarge, safe_get
-from shared.egress.target import Network, Resolve, resolve
+from shared.egress.resolver import resolve
+from shared.egress.target import Network, Resolve
 from tests.integration.webhooks.servers import LOOPBACK, Answers, Play, replying, serving
 
 FILE = replying(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 4\r\n\r\n\x89PNG")

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
-from shared.egress.target import Address
+from shared.egress.resolver import Address
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 Play = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -21,7 +21,8 @@ from shared.domain.ids import DeliveryId, EndpointId
 from shared.domain.jobs import Job
 from shared.domain.outcome import Retry, Snooze
 from shared.domain.webhook import fan_out_job
-from shared.egress.target import Address, Rule
+from shared.egress.resolver import Address
+from shared.egress.target import Rule
 from shared.queues.drain import Drain
 from shared.queues.outage import Outage
 from shared.queues.runtime import Queues

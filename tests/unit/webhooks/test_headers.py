@@ -18,7 +18,7 @@ def test_an_authorization_header_is_the_endpoints_to_set() -> None:
         *["Host", "host", "Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Expect"],
         *["Content-Length", "Content-Type", "Content-Encoding", "Accept-Encoding", "User-Agent", "Cookie"],
         *["Content-Location", "Content-Range", "content-md5", "Set-Cookie", "Forwarded", "Via", "X-Real-IP"],
-        *["X-HTTP-Method-Override", "X-Original-URL", "Range", "HTTP2-Settings", "Max-Forwards", "Proxy-Connection"],
+        *["X-HTTP-Method-Override", "X-Original-URL", "Range", "X-Hub-Signature-256", "HTTP2-Settings", "Max-Forwards", "Proxy-Connection"],
         *["webhook_id", "Webhook_Signature", "x_zaphub_event", "Content_Length", "TRANSFER_ENCODING"],
         *["webhook-id", "Webhook-Signature", "X-ZapHub-Event", "Proxy-Authorization", "X-Forwarded-For"],
         *["", "a b", "a:b", ":path", "a\r\nb", "ação", "a" * 101],

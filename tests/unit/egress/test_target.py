@@ -7,7 +7,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from shared.domain.errors import InvalidInput
-from shared.egress.target import Address, Rule, TargetForbidden, is_public, parse, resolve
+from shared.egress.resolver import Address, resolve
+from shared.egress.target import Rule, TargetForbidden, is_public, parse
 
 # Of these, `ipaddress.is_global` alone lets 15 through.
 INSIDE = [

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidInput
-from shared.egress.target import Address, Rule, is_public, parse
+from shared.egress.resolver import Address
+from shared.egress.target import Rule, is_public, parse
 from shared.webhooks.client import Answered
 from shared.webhooks.verdict import parse_retry_after, retry_in_s
 
