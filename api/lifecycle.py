@@ -54,36 +54,49 @@ async def create(parts: Resources, caller: Principal, wanted: CreateConnection, 
     """
     target = await _judged(parts, wanted.webhook_url)
     async with parts.queues.transaction() as tx:
-        made_before = keyed and await idempotency.begin(tx.connection, keyed)
-        if made_before:
-            return await _open(tx, ConnectionId(UUID(made_before["connection_id"])))
-        connection_id = ConnectionId(uuid4())
-        if wanted.external_id is not None:
-            await lifecycle.release_external_id(tx.connection, wanted.external_id, tenant_id=caller.tenant_id)
-        if not await connections.insert(
-            tx.connection,
-            connection_id,
-            tenant_id=caller.tenant_id,
-            label=wanted.label,
-            external_id=wanted.external_id,
-            config=wanted.config.model_dump(exclude_unset=True),
-            metadata=wanted.metadata,
-            pairing_method=wanted.pairing.method.value,
-            pairing_phone=wanted.pairing.phone,
-        ):
-            raise _external_id_taken()
-        await _limit(tx.connection, connection_id, wanted.config)
-        registered = target and await endpoints.create_for_connection(
-            tx.connection,
-            connection_id,
-            target,
-            sealer=Sealer(parts.settings.secret_key),
-            secret=wanted.webhook_secret.get_secret_value() if wanted.webhook_secret else None,
-            tenant_id=caller.tenant_id,
-        )
-        changed = await _open(tx, connection_id)
-        if keyed:
-            await idempotency.finish(tx.connection, keyed, {"connection_id": str(connection_id)})
+        return await create_within(tx, parts, caller, wanted, keyed, target=target)
+
+
+async def create_within(
+    tx: Transaction,
+    parts: Resources,
+    caller: Principal,
+    wanted: CreateConnection,
+    keyed: KeyedRequest | None,
+    *,
+    target: Target | None = None,
+) -> Changed:
+    """`create` in the caller's transaction, for a webhook URL that was judged. Raises Conflict as it does."""
+    made_before = keyed and await idempotency.begin(tx.connection, keyed)
+    if made_before:
+        return await _open(tx, ConnectionId(UUID(made_before["connection_id"])))
+    connection_id = ConnectionId(uuid4())
+    if wanted.external_id is not None:
+        await lifecycle.release_external_id(tx.connection, wanted.external_id, tenant_id=caller.tenant_id)
+    if not await connections.insert(
+        tx.connection,
+        connection_id,
+        tenant_id=caller.tenant_id,
+        label=wanted.label,
+        external_id=wanted.external_id,
+        config=wanted.config.model_dump(exclude_unset=True),
+        metadata=wanted.metadata,
+        pairing_method=wanted.pairing.method.value,
+        pairing_phone=wanted.pairing.phone,
+    ):
+        raise _external_id_taken()
+    await _limit(tx.connection, connection_id, wanted.config)
+    registered = target and await endpoints.create_for_connection(
+        tx.connection,
+        connection_id,
+        target,
+        sealer=Sealer(parts.settings.secret_key),
+        secret=wanted.webhook_secret.get_secret_value() if wanted.webhook_secret else None,
+        tenant_id=caller.tenant_id,
+    )
+    changed = await _open(tx, connection_id)
+    if keyed:
+        await idempotency.finish(tx.connection, keyed, {"connection_id": str(connection_id)})
     return Changed(
         connection=changed.connection, job=changed.job, webhook_secret=registered.new_secret if registered else None
     )
@@ -154,19 +167,24 @@ async def set_paused(parts: Resources, caller: Principal, connection_id: UUID, *
 async def delete(parts: Resources, caller: Principal, connection_id: UUID) -> Changed:
     """Hide it, cancel what waits, have it unlinked and closed. Again, while that close is pending, it is the same."""
     async with parts.queues.transaction() as tx:
-        row = await _locked(tx, caller, connection_id, even_deleted=True)
-        shown = await lifecycle.shown(tx.connection, row["id"])
-        if row["deleted_at"] is not None:
-            job = await _pending_close(tx, row["id"], "delete")
-            if job is None:
-                raise NotFound("There is no such connection.")
-            return Changed(connection=shown, job=job, queue=QueueName.SESSION_CLOSE)
-        await ledger.cancel(tx.connection, job_id=f"session-init-{row['id']}", reason="the connection was deleted")
-        # Its close is enqueued before messages are touched, as groups are locked before messages.
-        job = await _close(tx, row["id"], "delete")
-        await _cancel_waiting(tx, row["id"])
-        await lifecycle.delete(tx.connection, row["id"])
+        return await delete_within(tx, caller, connection_id)
+
+
+async def delete_within(tx: Transaction, caller: Principal, connection_id: UUID) -> Changed:
+    """`delete` in the caller's transaction."""
+    row = await _locked(tx, caller, connection_id, even_deleted=True)
+    shown = await lifecycle.shown(tx.connection, row["id"])
+    if row["deleted_at"] is not None:
+        job = await _pending_close(tx, row["id"], "delete")
+        if job is None:
+            raise NotFound("There is no such connection.")
         return Changed(connection=shown, job=job, queue=QueueName.SESSION_CLOSE)
+    await ledger.cancel(tx.connection, job_id=f"session-init-{row['id']}", reason="the connection was deleted")
+    # Its close is enqueued before messages are touched, as groups are locked before messages.
+    job = await _close(tx, row["id"], "delete")
+    await _cancel_waiting(tx, row["id"])
+    await lifecycle.delete(tx.connection, row["id"])
+    return Changed(connection=shown, job=job, queue=QueueName.SESSION_CLOSE)
 
 
 async def _open(tx: Transaction, connection_id: ConnectionId, *, anew: bool = False) -> Changed:

@@ -10,9 +10,11 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from api.answers import answer
+from api.auth import Principal
 from api.inputs import Input, PairCode
 from api.json_body import JsonRoute
 from api.problems import Problem
+from api.resources import Resources
 from api.routes.connections import Parts, Writer
 from api.waiting import poll
 from shared.db import lifecycle
@@ -27,7 +29,7 @@ router = APIRouter(tags=["pairing"], route_class=JsonRoute)
 MAX_WAIT_S: Final = 25
 _SCALE: Final = 8  # pixels of a module
 _JSON, _PNG, _SVG, _TEXT = "application/json", "image/png", "image/svg+xml", "text/plain"
-_PENDING: Final = frozenset({SessionStatus.INITIALIZING, SessionStatus.QR_PENDING, SessionStatus.CONNECTING})
+PENDING: Final = frozenset({SessionStatus.INITIALIZING, SessionStatus.QR_PENDING, SessionStatus.CONNECTING})
 # Why an opening failed, where the reason is a code of its own.
 _TOLD_REASONS: Final = frozenset({"PAIRING_EXPIRED", "CLIENT_OUTDATED"})
 
@@ -45,6 +47,23 @@ async def show_qr(
     request: Request, connection_id: UUID, query: Annotated[ShowQr, Query()], caller: Writer, parts: Parts
 ) -> Response:
     kind = _wanted(request.headers.get("accept", ""))
+    view = await pairing_view(parts, caller, connection_id, wait_s=query.wait)
+    if view.qr_code is None or view.qr_expires_at is None:
+        raise _refusal(view)
+    return _drawn(view, view.qr_code, kind)
+
+
+@router.post("/connections/{connection_id}/pair-code", summary="Get a code to type on the phone")
+async def show_pair_code(connection_id: UUID, body: PairCode, caller: Writer, parts: Parts) -> Response:
+    shown = await pair_code(parts, caller, connection_id, phone=body.phone)
+    return answer({"code": shown.code, "expires_at": shown.expires_at})
+
+
+async def pairing_view(parts: Resources, caller: Principal, connection_id: UUID, *, wait_s: float) -> PairingView:
+    """What there is to show to a phone, once there is a QR code or none will come, or after `wait_s` seconds.
+
+    Raises NotFound.
+    """
     seen: PairingView | None = None
 
     async def look() -> PairingView | None:
@@ -54,22 +73,16 @@ async def show_qr(
         )
         if seen is None:
             raise NotFound("There is no such connection.")
-        return seen if seen.qr_code is not None or seen.status not in _PENDING else None
+        return seen if seen.qr_code is not None or seen.status not in PENDING else None
 
-    view = await poll(parts, look, wait_s=query.wait) or seen
+    view = await poll(parts, look, wait_s=wait_s) or seen
     assert view is not None, "it looked at least once"
-    if view.qr_code is None or view.qr_expires_at is None:
-        raise _refusal(view)
-    return _drawn(view, view.qr_code, kind)
+    return view
 
 
-@router.post("/connections/{connection_id}/pair-code", summary="Get a code to type on the phone")
-async def show_pair_code(connection_id: UUID, body: PairCode, caller: Writer, parts: Parts) -> Response:
-    view = await lifecycle.pairing(
-        parts.queues.pool, connection_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids
-    )
-    if view is None:
-        raise NotFound("There is no such connection.")
+async def pair_code(parts: Resources, caller: Principal, connection_id: UUID, *, phone: str) -> protocol.CodeShown:
+    """A code to type on the phone. Raises NotFound, HostUnreachable, and Conflict or Problem 409 saying why not."""
+    view = await pairing_view(parts, caller, connection_id, wait_s=0)
     if view.status is not SessionStatus.QR_PENDING:
         raise _refusal(view)
     if parts.hosts is None:
@@ -78,11 +91,11 @@ async def show_pair_code(connection_id: UUID, body: PairCode, caller: Writer, pa
     if owner is None:
         raise HostUnreachable("No session host holds the connection now; one will take it soon.")
     shown = await parts.hosts.pair_code(
-        owner, protocol.PairCode(connection_id=connection_id, epoch=owner.epoch, phone=body.phone)
+        owner, protocol.PairCode(connection_id=connection_id, epoch=owner.epoch, phone=phone)
     )
     match shown:
-        case protocol.CodeShown(code=code, expires_at=expires_at):
-            return answer({"code": code, "expires_at": expires_at})
+        case protocol.CodeShown():
+            return shown
         case protocol.Refused(code=code, detail=detail, permanent=permanent):
             raise Problem(HTTPStatus.CONFLICT, code, detail, retryable=not permanent)
         case protocol.NotOwner():
@@ -129,7 +142,7 @@ def _refusal(view: PairingView) -> Exception:
             )
         case SessionStatus.PASSKEY_REQUIRED:
             return Conflict("WhatsApp asks for a passkey, which only the phone can give.", code="PASSKEY_REQUIRED")
-        case status if status in _PENDING:
+        case status if status in PENDING:
             return Problem(
                 HTTPStatus.CONFLICT,
                 "QR_NOT_READY",
