@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, assert_never
 from uuid import UUID
 
-from functions import references
 from functions.resources import Resources
 from functions.work import work
 from shared.db import messages
 from shared.db.hosts import Owner
-from shared.db.messages import Sendable
+from shared.db.tries import Sendable, Start
 from shared.domain.errors import HostUnreachable
 from shared.domain.ids import HostId, MessageId, WireId
 from shared.domain.jobs import Job, QueueName
@@ -33,12 +32,13 @@ _IN_DOUBT: Final = Failure(code="SEND_UNKNOWN", detail="Nobody can say whether t
 
 
 async def handle(job: Job, use: Resources) -> Outcome:
-    """Send it when its session is online; a try that was begun and not recorded is looked up before anything else."""
+    """Send it when its session is online; a try that was begun and not recorded is looked up before another begins."""
     message_id = MessageId(UUID(job.data["messageDbId"]))
-    async with use.pool.acquire() as connection:
-        message = await messages.load_for_send(connection, message_id)
+    message = await use.tries.call(Start(message_id=message_id, job_id=job.job_id))
     if message is None:
         return Discard(reason="The message is gone.")
+    if message.is_begun:
+        return await _try(job, message, use)
     if message.status in SETTLED:
         return Done(result={"success": True, "messageDbId": str(message_id), "status": message.status})
     in_doubt = message.status in {MessageStatus.PROCESSING, MessageStatus.UNKNOWN}
@@ -48,15 +48,20 @@ async def handle(job: Job, use: Resources) -> Outcome:
         # The group's reasons say so too, or no longer: then the job is claimable again at once.
         return Park(reason=ParkedReason.CONNECTION_OFFLINE, writes=_doubt(message) if in_doubt else ())
     owner = _owner(message)
-    if owner is None:
+    if owner is None or not in_doubt:
+        # Between two owners, or another job of this message was begun with a moment ago.
         return Snooze(delay_s=_SOON_S)
-    if in_doubt and (settled := await _settle(message, owner, use)):
+    if settled := await _settle(message, owner, use):
         return settled
-    return await _try(job, message, owner, use)
+    again = await use.tries.call(Start(message_id=message_id, job_id=job.job_id, over=message.send_no))
+    if again is None or not again.is_begun:
+        # Settled, or its session went away, while the host was asked.
+        return Snooze(delay_s=0.0)
+    return await _try(job, again, use)
 
 
 def _owner(message: Sendable) -> Owner | None:
-    if message.host_id is None or message.address is None or not message.is_leased or message.device_jid is None:
+    if message.host_id is None or message.address is None or message.device_jid is None:
         return None
     return Owner(
         host_id=HostId(message.host_id),
@@ -73,22 +78,18 @@ def _secret(message: Sendable, send_no: int, use: Resources) -> bytes:
     return hmac.new(key, f"send:{message.id}:{send_no}".encode(), hashlib.sha256).digest()
 
 
-async def _try(job: Job, message: Sendable, owner: Owner, use: Resources) -> Outcome:
-    resolved = await references.resolve(use.pool, message)
-    if isinstance(resolved, protocol.Refused):
-        return _refused(job, message, resolved, message.send_no or None)
-    async with use.pool.acquire() as connection:
-        send_no = await messages.begin_try(
-            connection,
-            message.id,
-            job_id=job.job_id,
-            host_id=owner.host_id,
-            epoch=owner.epoch,
-            device_jid=owner.device_jid or "",
-        )
-    if send_no is None:
-        return Discard(reason="The message may not be sent any more.")
+async def _try(job: Job, message: Sendable, use: Resources) -> Outcome:
+    owner, send_no = _owner(message), message.send_no
+    assert owner is not None, "a try that was begun has one"
     reach("send_after_begin")
+    quoted = None
+    if message.reply_to:
+        async with use.pool.acquire() as connection:
+            row = await messages.quoted(connection, message.connection_id, message.reply_to)
+        if row is None:
+            failure = Failure(code="NOT_FOUND", detail="The message of reply_to is not on the wire.", retryable=False)
+            return Discard(reason=failure.detail, failure=failure, writes=(_ended(message, failure, send_no=send_no),))
+        quoted = protocol.Quoted(wire_id=row["wa_message_id"], sender_jid=row["sender_jid"], text=row["text"])
     command = protocol.Send(
         connection_id=message.connection_id,
         message_id=message.id,
@@ -97,8 +98,8 @@ async def _try(job: Job, message: Sendable, owner: Owner, use: Resources) -> Out
         epoch=owner.epoch,
         to=message.jid,
         type=message.type,
-        payload=resolved.payload,
-        reply_to=resolved.reply_to,
+        payload=message.payload,
+        reply_to=quoted,
         mentions=message.mentions,
     )
     give_back = (GiveBackTry(message_id=message.id, send_no=send_no),)
@@ -199,7 +200,7 @@ def _sent(message: Sendable, answer: protocol.Sent, send_no: int) -> Outcome:
     )
 
 
-def _refused(job: Job, message: Sendable, answer: protocol.Refused, send_no: int | None) -> Outcome:
+def _refused(job: Job, message: Sendable, answer: protocol.Refused, send_no: int) -> Outcome:
     failure = Failure(code=answer.code, detail=answer.detail, retryable=not answer.permanent)
     ended = _ended(message, failure, send_no=send_no)
     if answer.permanent:

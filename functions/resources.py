@@ -1,22 +1,28 @@
 """What handlers work with, built once when a worker or a Lambda container starts."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from shared.db.pool import Pool
+from shared.db import tries
+from shared.db.pool import Connection, Pool
+from shared.db.tries import Sendable, Start
 from shared.domain.jobs import QueueName
 from shared.hosts.client import HostClient, open_host_client
 from shared.queues.policies import POLICIES
-from shared.queues.runtime import Queues
+from shared.queues.runtime import Queues, retry_collisions
+from shared.queues.together import Together
 from shared.settings import Settings
 from shared.webhooks.delivery import Courier, open_courier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Handed to every handler; shared by all that run at once, so nothing in it belongs to one job."""
+    """Handed to every handler; shared by all that run at once, so nothing in it belongs to one job.
+
+    `tries` begins a try of a message; those that begin at the same moment share a commit.
+    """
 
     settings: Settings
     pool: Pool
@@ -24,6 +30,7 @@ class Resources:
     now: Callable[[], datetime]
     courier: Courier
     hosts: HostClient
+    tries: Together[Start, Sendable | None]
 
 
 @asynccontextmanager
@@ -41,4 +48,9 @@ async def open_resources(queues: Queues) -> AsyncIterator[Resources]:
             now=lambda: datetime.now(UTC),
             courier=courier,
             hosts=hosts,
+            tries=Together(queues.pool, begin_tries),
         )
+
+
+async def begin_tries(connection: Connection, starts: Sequence[Start]) -> list[Sendable | None]:
+    return await retry_collisions(lambda: tries.begin(connection, starts))

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
 
-from shared.db import connections, messages, webhook_deliveries, webhooks
+from shared.db import connections, messages, tries, webhook_deliveries, webhooks
 from shared.db.pool import Connection
-from shared.domain.ids import ConnectionId
+from shared.domain.ids import ConnectionId, MessageId
 from shared.domain.jobs import QueueName
 from shared.domain.webhook import DisableEndpoint, EndDelivery, PostponeDelivery, RecordAttempt
 from shared.domain.writes import (
@@ -30,11 +30,22 @@ class Applied:
 
 
 async def _move_messages(connection: Connection, writes: Sequence[MoveMessage], applied: Applied) -> None:
-    applied.fan_out.update(await messages.move(connection, writes))
+    answers: dict[MessageId, MoveMessage] = {}
+    others = []
+    for write in writes:
+        if tries.is_answer(write) and write.message_id not in answers:
+            answers[write.message_id] = write
+        else:
+            others.append(write)
+    # A message only moves forward, so it does not matter which of its moves comes first.
+    if answers:
+        applied.fan_out.update(await tries.record_sent(connection, list(answers.values())))
+    if others:
+        applied.fan_out.update(await messages.move(connection, others))
 
 
 async def _give_back(connection: Connection, writes: Sequence[GiveBackTry], _applied: Applied) -> None:
-    await messages.give_back_tries(connection, writes)
+    await tries.give_back(connection, writes)
 
 
 async def _record_receipts(connection: Connection, writes: Sequence[RecordReceipt], applied: Applied) -> None:

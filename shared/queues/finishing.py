@@ -19,7 +19,6 @@ from shared.queues.runner import Ending, conclude
 from shared.queues.runtime import Queues, retry_collisions
 
 _sql: Final = load("drain")
-_connections: Final = load("connections")
 
 log = structlog.get_logger(__name__)
 
@@ -83,26 +82,25 @@ async def _finish(queues: Queues, connection: Connection, endings: Sequence[Endi
     if not parks and not any(end.writes for end in endings):
         return await ledger.finish(connection, [end.finish for end in endings])
     async with queues.transaction(connection) as tx:
-        await _lock_connections(connection, endings, parks)
-        # Of two claims of one job only the later can hold.
-        claims = {end.job.pk: end.job.fence for end in sorted(endings, key=lambda end: end.job.fence)}
-        pks = await ledger.lock(connection, claims)
-        holding = {claims[pk] for pk in pks}
+        holding = await _lock(connection, endings, parks)
         await tx.apply([write for end in endings for write in (end.writes if end.job.fence in holding else end.facts)])
         return await ledger.finish(connection, [end.finish for end in endings if end.job.fence in holding])
 
 
-async def _lock_connections(connection: Connection, endings: Sequence[Ending], parks: Sequence[str | None]) -> None:
-    """First in the lock order: the sessions to be moved or looked at, then those that events will point at."""
-    writes = [write for end in endings for write in end.writes]
-    moved = {write.connection_id for write in writes if isinstance(write, MoveConnection)}
-    if changing := sorted(moved | _uuids(parks)):
-        await connection.execute(_sql.lock_connections, changing)
-    if told_of := sorted(_uuids([end.job.data.get("sessionId") for end in endings if end.writes])):
-        await connection.execute(_sql.share_connections, told_of)
-    # The group's pause follows the session's row as it is now: came it online meanwhile, the parked job is claimable.
-    for session in sorted(_uuids(parks)):
-        await connection.execute(_connections.fit_group, session)
+async def _lock(connection: Connection, endings: Sequence[Ending], parks: Sequence[str | None]) -> set[int]:
+    """Take the locks that the endings and their writes need, and return the fences of the claims that hold.
+
+    The pause of a parked job's group follows its session as it is now: came it online meanwhile, the job is claimable.
+    """
+    moved = {write.connection_id for end in endings for write in end.writes if isinstance(write, MoveConnection)}
+    told_of = _uuids([end.job.data.get("sessionId") for end in endings if end.writes])
+    parked = _uuids(parks)
+    # Of two claims of one job only the later can hold.
+    claims = {end.job.pk: end.job.fence for end in sorted(endings, key=lambda end: end.job.fence)}
+    pks = await connection.fetchval(
+        _sql.lock, list(moved | parked), list(told_of), list(parked), list(claims), list(claims.values())
+    )
+    return {claims[pk] for pk in pks}
 
 
 def _parks_a_session(end: Ending) -> bool:

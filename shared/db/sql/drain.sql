@@ -1,12 +1,9 @@
 -- What the drain asks beside the ledger's own functions.
 
--- name: lock_connections
--- $1 connections. Taken before any group's lock, for a transaction that moves them or reads whether they are online.
-SELECT c.id
-  FROM connections c
- WHERE c.id = ANY($1::uuid[])
- ORDER BY c.id
-   FOR UPDATE;
+-- name: lock
+-- Connections: $1 that are moved or looked at, $2 that events will point at, $3 whose sends are parked. Parallel arrays: $4 pks, $5 fences.
+-- Every lock of a finish; the pks whose claims hold.
+SELECT finish_lock_v1($1, $2, $3, $4, $5);
 
 -- name: share_connections
 -- $1 connections. What an event's foreign key will lock, taken before any group's lock: a connection that is being moved
