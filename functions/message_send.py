@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, assert_never
 from uuid import UUID
 
+from functions import references
 from functions.resources import Resources
 from functions.work import work
 from shared.db import messages
@@ -82,14 +83,9 @@ async def _try(job: Job, message: Sendable, use: Resources) -> Outcome:
     owner, send_no = _owner(message), message.send_no
     assert owner is not None, "a try that was begun has one"
     reach("send_after_begin")
-    quoted = None
-    if message.reply_to:
-        async with use.pool.acquire() as connection:
-            row = await messages.quoted(connection, message.connection_id, message.reply_to)
-        if row is None:
-            failure = Failure(code="NOT_FOUND", detail="The message of reply_to is not on the wire.", retryable=False)
-            return Discard(reason=failure.detail, failure=failure, writes=(_ended(message, failure, send_no=send_no),))
-        quoted = protocol.Quoted(wire_id=row["wa_message_id"], sender_jid=row["sender_jid"], text=row["text"])
+    resolved = await references.resolve(use.pool, message)
+    if isinstance(resolved, protocol.Refused):
+        return _refused(job, message, resolved, send_no)
     command = protocol.Send(
         connection_id=message.connection_id,
         message_id=message.id,
@@ -98,8 +94,8 @@ async def _try(job: Job, message: Sendable, use: Resources) -> Outcome:
         epoch=owner.epoch,
         to=message.jid,
         type=message.type,
-        payload=message.payload,
-        reply_to=quoted,
+        payload=resolved.payload,
+        reply_to=resolved.reply_to,
         mentions=message.mentions,
     )
     give_back = (GiveBackTry(message_id=message.id, send_no=send_no),)
