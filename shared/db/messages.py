@@ -6,11 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from shared.db.pool import Connection, Record
+from shared.db.pool import Connection, JsonList, Record
 from shared.db.sql import load
 from shared.domain.ids import ConnectionId, MessageId, TenantId, WireId
-from shared.domain.message import MessageStatus
-from shared.domain.writes import GiveBackTry, MoveMessage, RecordReceipt, StoreFromWire
+from shared.domain.writes import MoveMessage, RecordReceipt, StoreFromWire
 
 _SQL = load("messages")
 
@@ -35,35 +34,6 @@ class NewMessage:
     expires_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sendable:
-    """What a try needs to know, all from one snapshot."""
-
-    id: MessageId
-    connection_id: ConnectionId
-    status: MessageStatus
-    jid: str
-    type: str
-    payload: dict[str, Any]
-    on_unknown: str
-    unknown_at: datetime | None
-    unknown_for_s: float | None
-    wa_message_id: WireId | None
-    reply_to: str | None
-    mentions: list[str]
-    send_no: int
-    send_epoch: int | None
-    send_host: str | None
-    send_device: str | None
-    is_expired: bool | None
-    session_status: str
-    device_jid: str | None
-    lease_epoch: int
-    host_id: str | None
-    is_leased: bool | None
-    address: str | None
-
-
 async def insert_outbound(
     connection: Connection, connection_id: ConnectionId, new: Sequence[NewMessage]
 ) -> set[MessageId]:
@@ -79,7 +49,7 @@ async def insert_outbound(
         [n.payload for n in new],
         [n.body_hash for n in new],
         [n.reply_to for n in new],
-        [n.mentions for n in new],
+        [JsonList(n.mentions) for n in new],
         [n.metadata for n in new],
         [n.order_key for n in new],
         [n.on_unknown for n in new],
@@ -142,23 +112,6 @@ async def timeline(connection: Connection, message_id: MessageId) -> list[dict[s
     return [{"kind": row["kind"], "at": row["at"], **row["detail"]} for row in rows]
 
 
-async def load_for_send(connection: Connection, message_id: MessageId) -> Sendable | None:
-    row = await connection.fetchrow(_SQL.load_for_send, message_id)
-    return Sendable(**{**row, "status": MessageStatus(row["status"])}) if row else None
-
-
-async def begin_try(
-    connection: Connection, message_id: MessageId, *, job_id: str, host_id: str, epoch: int, device_jid: str
-) -> int | None:
-    """Commit to a try before the host is asked, and return its number; None when the message may not be sent now."""
-    number: int | None = await connection.fetchval(_SQL.begin_try, message_id, job_id, host_id, epoch, device_jid)
-    return number
-
-
-async def give_back_tries(connection: Connection, writes: Sequence[GiveBackTry]) -> None:
-    await connection.fetch(_SQL.give_back_tries, [w.message_id for w in writes], [w.send_no for w in writes])
-
-
 async def move(connection: Connection, writes: Sequence[MoveMessage]) -> set[ConnectionId]:
     """Move each message that may move; returns the connections of which webhooks are to be made."""
     rows = await connection.fetch(
@@ -216,7 +169,7 @@ async def store_from_wire(connection: Connection, writes: Sequence[StoreFromWire
             [w.backfilled for w in writes],
             [w.wire_sender for w in writes],
             [w.reply_to for w in writes],
-            [list(w.mentions) for w in writes],
+            [JsonList(w.mentions) for w in writes],
         )
     }
     aliases = [w for w in writes if w.alias_jid]

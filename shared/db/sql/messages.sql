@@ -73,23 +73,6 @@ SELECT kind, at, detail FROM (
    WHERE e.message_id = $1
 ) entries ORDER BY at, kind DESC, tie;
 
--- name: load_for_send
--- $1 message id: all that a try needs to know, from one snapshot.
-SELECT m.id, m.connection_id, m.status, m.jid, m.type, m.payload, m.on_unknown, m.unknown_at, m.wa_message_id, m.reply_to, m.mentions,
-       m.send_no, m.send_epoch, m.send_host, m.send_device, m.expires_at <= now() AS is_expired,
-       extract(epoch FROM now() - m.unknown_at)::float8 AS unknown_for_s,
-       c.status AS session_status, c.device_jid, c.lease_epoch, c.host_id, c.lease_until > now() AS is_leased, h.address
-  FROM messages m JOIN connections c ON c.id = m.connection_id LEFT JOIN hosts h ON h.id = c.host_id
- WHERE m.id = $1;
-
--- name: begin_try
--- $1 message, $2 job id, $3 host, $4 epoch, $5 device JID. NULL: the message may not be sent now.
-SELECT message_begin_try_v1($1, $2, $3, $4, $5);
-
--- name: give_back_tries
--- $1 message ids, $2 send numbers.
-SELECT message_give_back_try_v1(id, try) FROM unnest($1::uuid[], $2::int[]) t(id, try);
-
 -- name: move
 -- Parallel arrays: $1 ids, $2 to, $3 send_no, $4 wire id, $5 when, $6 error, $7 retry in seconds.
 -- One row each, in order: `wanted` is NULL when nothing moved.
