@@ -1,4 +1,4 @@
--- The ledger's queries. The functions they call are in migrations/0002_ledger.sql, with their promises.
+-- The ledger's queries. The functions they call are in migrations/0002_ledger.sql and 0019_ledger_costs.sql, with their promises.
 
 -- name: enqueue
 -- Parallel arrays, one element per job: $1 queue ids, $2 job ids, $3 dedupe, $4 names, $5 data, $6 priorities, $7 urgencies,
@@ -7,15 +7,16 @@ SELECT pk, job_key, state, is_new
   FROM ledger_enqueue_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- name: claim
--- Parallel arrays: $1 queue ids, $2 slots, $3 lease in seconds; $4 who claims.
+-- Parallel arrays: $1 queue ids, $2 slots, $3 lease in seconds; $4 who claims. In the order in which they are to run.
 SELECT pk, job_key, queue, name, data, attempt, max_attempts, stalled, fence, grp, ord, priority, created_at, expires_at,
        timeout_s, canceled
-  FROM ledger_claim_v2($1, $2, $3, $4);
+  FROM ledger_claim_v3($1, $2, $3, $4)
+ ORDER BY place;
 
 -- name: finish
 -- Parallel arrays: $1 pks, $2 fences, $3 outcomes, $4 delays in seconds, $5 results, $6 errors. Always one row.
 SELECT accepted, dead, ready, next_due_s
-  FROM ledger_finish_v1($1, $2, $3, $4, $5, $6);
+  FROM ledger_finish_v2($1, $2, $3, $4, $5, $6);
 
 -- name: lock_groups
 -- $1 pks. Their groups stay locked until the transaction ends.
@@ -189,7 +190,7 @@ WITH counts AS MATERIALIZED (
          FROM job_groups g
          JOIN queues q ON q.id = g.queue
         WHERE g.reasons <> '{}'
-           OR g.pending > 0
+           OR g.has_pending
               AND ledger_tokens_v1(g.tat, coalesce(g.rate_per_minute, q.rate_per_minute), coalesce(g.burst, q.burst)) <= 0),
      endings AS MATERIALIZED (
        SELECT e.queue, e.state, sum(e.jobs)::bigint AS jobs

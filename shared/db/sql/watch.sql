@@ -73,7 +73,7 @@ SELECT q.id AS queue, q.paused,
          (SELECT coalesce(sum(least(g.pending, coalesce(g.cap, q.group_cap) - g.busy,
                                     ledger_tokens_v1(g.tat, coalesce(g.rate_per_minute, q.rate_per_minute), coalesce(g.burst, q.burst)))), 0)
             FROM job_groups g
-           WHERE g.queue = q.id AND g.pending > 0 AND g.reasons = '{}' AND g.busy < coalesce(g.cap, q.group_cap)
+           WHERE g.queue = q.id AND g.has_pending AND g.reasons = '{}' AND g.busy < coalesce(g.cap, q.group_cap)
              AND ledger_tokens_v1(g.tat, coalesce(g.rate_per_minute, q.rate_per_minute), coalesce(g.burst, q.burst)) > 0)
          + (SELECT count(*) FROM jobs j WHERE j.queue = q.id AND j.grp IS NULL AND j.state = 'waiting') END AS jobs,
        (SELECT avg(greatest(0, extract(epoch FROM l.finished_at - l.started_at)::float8)) FILTER (WHERE l.attempt = 1 AND l.stalled = 0)
