@@ -1,8 +1,9 @@
 """The connection pool: how a process reaches Postgres, and what it raises when it cannot."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
@@ -46,7 +47,16 @@ async def _prepare(connection: Connection) -> None:
         await connection.set_type_codec(name, encoder=_encode, decoder=json.loads, schema="pg_catalog")
 
 
+@dataclass(frozen=True, slots=True)
+class JsonList:
+    """A list as one element of a `jsonb[]`: by itself asyncpg takes a list within a list for one more dimension."""
+
+    values: Sequence[Any]
+
+
 def _encode(value: Any) -> str:  # noqa: ANN401 - JSON is any of six types
+    if isinstance(value, JsonList):
+        value = list(value.values)
     # NaN and Infinity are not JSON, and Postgres would refuse them with a vaguer message.
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
