@@ -7,8 +7,10 @@ from typing import Final
 import structlog
 from fastapi import FastAPI
 
-from api import docs_page, problems
-from api.edge import CorsBySetting, Edge
+from api import docs_page, error_pages, problems
+from api.cors import CorsBySetting
+from api.door import Door, door_of
+from api.edge import Edge
 from api.http_timing import HttpTiming
 from api.json_body import JsonRoute
 from api.resources import opened
@@ -21,6 +23,7 @@ from api.routes import (
     health,
     jobs,
     lifecycle,
+    media,
     messages,
     metrics,
     pairing,
@@ -36,7 +39,21 @@ _DESCRIPTION: Final = (
     "Errors are `application/problem+json` with a stable `code`."
 )
 _ROUTES: Final = (
-    *(health, metrics, docs_page, connections, lifecycle, pairing, sends, messages, bulk_messages, queues, jobs),
+    *(
+        health,
+        metrics,
+        docs_page,
+        error_pages,
+        connections,
+        lifecycle,
+        pairing,
+        sends,
+        media,
+        messages,
+        bulk_messages,
+        queues,
+        jobs,
+    ),
     webhooks,
     deliveries,
     events,
@@ -49,16 +66,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the app. Without settings it reads the environment when it starts, and Misconfigured stops it then."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, float]]:
         presence.die_with_parent()
         chosen = settings or load()
         log.configure(level=chosen.log_level, fmt=chosen.log_format)
         async with opened(chosen) as resources:
             app.state.resources = resources
-            app.state.cors_origins = chosen.cors_origins
+            app.state.door = door_of(chosen)
             presence.announce(chosen.run_dir, chosen.part or "api")
             _log.info("api_started")
-            yield
+            # What `api.patient_http` reads; it has no other way to the settings.
+            yield {"header_timeout_s": chosen.api_header_timeout_s}
         _log.info("api_stopped")
 
     app = FastAPI(
@@ -70,7 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         separate_input_output_schemas=False,
     )
-    app.state.cors_origins = []
+    app.state.door = Door()
     app.state.http_timing = HttpTiming()
     app.state.scrape = metrics.Scrape()
     app.router.route_class = JsonRoute

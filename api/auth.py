@@ -10,14 +10,17 @@ from uuid import UUID
 
 from fastapi import Depends, Request
 
+from api.door import door, limit_header
 from api.problems import Problem
 from api.resources import Resources, resources
+from api.strangers import refuse_flood, unauthorized
 from shared.db import api_keys
 from shared.db.api_keys import Scope
 from shared.domain.errors import NotFound
 from shared.domain.ids import DEFAULT_TENANT, ConnectionId, TenantId
 
 _MAX_KEY_BYTES: Final = 512
+_SEND_A_KEY: Final = "Send a valid API key, as `Authorization: Bearer <key>` or `X-API-Key: <key>`."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,30 +59,62 @@ def allowed(scope: Scope) -> Callable[[Request, Resources], Coroutine[Any, Any, 
     async def check(request: Request, parts: Resources = Depends(resources)) -> Principal:  # noqa: B008 - FastAPI's way
         principal = await authenticate(request, parts)
         if not principal.may(scope):
-            raise Problem(
-                HTTPStatus.FORBIDDEN,
-                "FORBIDDEN",
-                f"The API key lacks the scope {scope}. Use another key, or make one that has it.",
-            )
+            raise lacking(scope)
         return principal
 
     return check
 
 
+def lacking(scope: Scope) -> Problem:
+    return Problem(
+        HTTPStatus.FORBIDDEN,
+        "FORBIDDEN",
+        f"The API key lacks the scope {scope}. Use another key, or make one that has it.",
+    )
+
+
 async def authenticate(request: Request, parts: Resources) -> Principal:
-    """The caller. Raises Problem 401, the same whatever is wrong with the key."""
+    """The caller, whose request is counted. Raises Problem 401, the same whatever is wrong with the key, and 429."""
     key = _presented(request)
-    if key is None:
-        raise _unauthorized()
+    digest = None if key is None else sha256(key).digest()
+    refuse_flood(request.scope, digest)
+    caller = None if key is None or digest is None else await _holder_of(key, digest, parts)
+    if caller is None or digest is None:
+        raise unauthorized(request.scope, _SEND_A_KEY)
+    door(request.scope).known.add(digest)
+    charge(request, caller, 1)
+    return caller
+
+
+def charge(request: Request, caller: Principal, cost: int) -> None:
+    """Count so much against the key's quota; a call on N recipients costs N. Raises Problem 429 when it is used up.
+
+    The quota is this process's own: see `api.rate_limit`. The answer says in `RateLimit` what is left.
+    """
+    held = door(request.scope)
+    if not held.per_key.per_minute or cost <= 0:
+        return
+    verdict = held.per_key.take(caller.key_id, cost)
+    request.scope["state"]["rate_limit"] = held.policy_header(), limit_header(verdict)
+    if not verdict.is_allowed:
+        raise Problem(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "RATE_LIMITED",
+            f"This API key made too many requests: it may make {held.per_key.per_minute} a minute. "
+            f"Wait {verdict.retry_after_s} s.",
+            retryable=True,
+            headers={"Retry-After": str(verdict.retry_after_s)},
+        )
+
+
+async def _holder_of(key: bytes, digest: bytes, parts: Resources) -> Principal | None:
     admin_key = parts.settings.admin_key
     # Digests are compared, so that neither the length nor the characters of the key matter.
-    if admin_key is not None and hmac.compare_digest(
-        sha256(admin_key.get_secret_value().encode()).digest(), sha256(key).digest()
-    ):
+    if admin_key is not None and hmac.compare_digest(sha256(admin_key.get_secret_value().encode()).digest(), digest):
         return ADMIN
     found = await api_keys.authenticate(parts.queues.pool, key)
     if found is None:
-        raise _unauthorized()
+        return None
     return Principal(
         tenant_id=found.tenant_id, key_id=found.id, scopes=found.scopes, connection_ids=found.connection_ids
     )
@@ -96,12 +131,3 @@ def _presented(request: Request) -> bytes | None:
         return None
     key = keys.pop()
     return key if 0 < len(key) <= _MAX_KEY_BYTES else None
-
-
-def _unauthorized() -> Problem:
-    return Problem(
-        HTTPStatus.UNAUTHORIZED,
-        "UNAUTHORIZED",
-        "Send a valid API key, as `Authorization: Bearer <key>` or `X-API-Key: <key>`.",
-        headers={"WWW-Authenticate": "Bearer"},
-    )

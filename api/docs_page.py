@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 
 router = APIRouter(include_in_schema=False)
 
-_STYLE: Final = """
+STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 h2 { margin: 2rem 0 .5rem }
 details { border: 1px solid #8884; border-radius: 6px; margin: .3rem 0; padding: .4rem .8rem }
@@ -18,7 +18,7 @@ b { display: inline-block; width: 4.5rem } td { padding: 0 1rem .2rem 0; vertica
 :root { color-scheme: light dark }
 """
 # The page holds its own style and nothing that runs.
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
 
 @router.get("/docs")
@@ -30,10 +30,10 @@ async def docs(request: Request) -> HTMLResponse:
             groups.setdefault(call.get("tags", ["other"])[0], []).append(_call(method, path, call, document))
     body = "".join(f"<h2>{escape(name)}</h2>{''.join(calls)}" for name, calls in groups.items())
     return HTMLResponse(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>ZapHub API</title><style>{_STYLE}</style>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>ZapHub API</title><style>{STYLE}</style>'
         f"<h1>ZapHub API</h1><p>{escape(document['info']['description'])} "
         f'The same as <a href="openapi.json">OpenAPI</a>.</p>{body}</html>',
-        headers={"Content-Security-Policy": _POLICY},
+        headers={"Content-Security-Policy": POLICY},
     )
 
 

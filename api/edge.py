@@ -1,36 +1,26 @@
-"""What surrounds every request: its id, its body's limit, the headers of its answer, its log line, its last resort."""
+"""What surrounds every request: its id, how many there are at once, its log line, its last resort."""
 
-import asyncio
 import re
 import time
-from contextlib import suppress
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.middleware.cors import CORSMiddleware
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.door import Door, client_of, door
+from api.exchange import Exchange
 from api.problems import Problem, to_problem
 
-MAX_BODY_BYTES: Final = 1_048_576
-_MAX_LENGTH_DIGITS: Final = 18
-# So much of a refused body is taken in, for so long, that most clients get to read why.
-_DRAIN_BYTES: Final = 8 * MAX_BODY_BYTES
-_DRAIN_S: Final = 2.0
 _CLIENT_LEFT: Final = 499  # for the log alone: nobody reads an answer
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
-_SECURITY_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 _QUIET_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+# Answered however busy the process is: who looks after it asks these, and the last is limited by itself.
+_UNCOUNTED_PATHS: Final = _QUIET_PATHS | {"/events/stream"}
+_WHO_ASKED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS})
 
 _log = structlog.get_logger()
 
@@ -45,126 +35,62 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        request_id = headers.get("x-request-id", "")
+        request_id = Headers(scope=scope).get("x-request-id", "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.perf_counter()
-        exchange = _Exchange(receive, send, request_id)
+        held = door(scope)
+        exchange = Exchange(scope, receive, send, door=held)
         try:
-            if _declares_too_much(headers):
-                await too_large().response(request_id)(scope, exchange.receive, exchange.send)
-            else:
-                await self._app(scope, exchange.receive, exchange.send)
+            await self._answer(scope, exchange, held)
         except ClientDisconnect:
             exchange.status = _CLIENT_LEFT
         except Exception as error:  # noqa: BLE001 - the root of a request
             await _answer_error(error, scope, exchange)
-        duration_s = time.perf_counter() - started
-        scope["app"].state.http_timing.observe(route_of(scope), scope["method"], exchange.status, duration_s)
-        if scope["path"] not in _QUIET_PATHS:
-            _log.info(
-                "http_request_ended",
-                request_id=request_id,
-                method=scope["method"],
-                route=route_of(scope),
-                status=exchange.status,
-                duration_ms=round(duration_s * 1000, 1),
-            )
+        _tell(scope, exchange.status, time.perf_counter() - started)
+
+    async def _answer(self, scope: Scope, exchange: Exchange, held: Door) -> None:
+        """Raises Problem 503 when as many requests run as may, before a byte of the body is read."""
+        exchange.refuse_what_is_declared()
+        if scope["path"] in _UNCOUNTED_PATHS:
+            await self._app(scope, exchange.receive, exchange.send)
+            return
+        if held.in_flight >= held.max_in_flight:
+            raise _too_busy()
+        held.in_flight += 1
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        finally:
+            held.in_flight -= 1
 
 
-class _Exchange:
-    """One request and its answer: counts the body before anything is parsed, and dresses the answer."""
-
-    def __init__(self, receive: Receive, send: Send, request_id: str) -> None:
-        self._receive = receive
-        self._send = send
-        self.request_id = request_id
-        self.status = 0
-        self._bytes = 0
-        self._has_more = True
-
-    async def receive(self) -> Message:
-        """Raises Problem 413 past the limit."""
-        message = await self._read()
-        if self._bytes > MAX_BODY_BYTES:
-            raise too_large()
-        return message
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            if self.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-                await self._drain()
-            dress(MutableHeaders(scope=message), self.request_id)
-        await self._send(message)
-
-    async def _read(self) -> Message:
-        message = await self._receive()
-        self._bytes += len(message.get("body", b""))
-        self._has_more = message.get("more_body", False)
-        return message
-
-    async def _drain(self) -> None:
-        """Take in, within bounds, what a refused client still sends: it would see a reset in place of the answer."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_DRAIN_S):
-                while self._has_more and self._bytes < _DRAIN_BYTES:
-                    await self._read()
+def _tell(scope: Scope, status: int, duration_s: float) -> None:
+    """Count the request and write its line; the client's address only where somebody asked without a right."""
+    route = route_of(scope)
+    scope["app"].state.http_timing.observe(route, scope["method"], status, duration_s)
+    if scope["path"] in _QUIET_PATHS:
+        return
+    who: dict[str, Any] = {"client": client_of(scope)} if status in _WHO_ASKED else {}
+    _log.info(
+        "http_request_ended",
+        request_id=scope["state"]["request_id"],
+        method=scope["method"],
+        route=route,
+        status=status,
+        duration_ms=round(duration_s * 1000, 1),
+        **who,
+    )
 
 
-async def _answer_error(error: Exception, scope: Scope, exchange: _Exchange) -> None:
+async def _answer_error(error: Exception, scope: Scope, exchange: Exchange) -> None:
     problem = to_problem(error)
     if problem is None:
-        _log.error("http_request_crashed", request_id=exchange.request_id, route=route_of(scope), exc_info=error)
+        request_id = scope["state"]["request_id"]
+        _log.error("http_request_crashed", request_id=request_id, route=route_of(scope), exc_info=error)
         problem = _crashed()
     if not exchange.status:
-        await problem.response(exchange.request_id)(scope, exchange.receive, exchange.send)
-
-
-def _declares_too_much(headers: Headers) -> bool:
-    declared = headers.get("content-length", "")
-    # A server that let a length pass which is no number did not count the body either; ours is counted as it comes.
-    return declared.isdecimal() and (len(declared) > _MAX_LENGTH_DIGITS or int(declared) > MAX_BODY_BYTES)
-
-
-class CorsBySetting:
-    """Lets browsers of the origins in ZAPHUB_CORS_ORIGINS call; the setting is known only once the app has started."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._allowing: CORSMiddleware | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        origins = scope["app"].state.cors_origins if scope["type"] == "http" else []
-        if not origins:
-            await self._app(scope, receive, send)
-            return
-        if self._allowing is None:
-            self._allowing = CORSMiddleware(
-                self._app,
-                allow_origins=origins,
-                allow_methods=["GET", "POST", "PATCH", "DELETE"],
-                allow_headers=[
-                    "Authorization",
-                    "X-API-Key",
-                    "Content-Type",
-                    "Idempotency-Key",
-                    "Prefer",
-                    "X-Request-ID",
-                ],
-                expose_headers=["X-Request-ID", "Retry-After", "Preference-Applied"],
-                max_age=600,
-            )
-        await self._allowing(scope, receive, send)
-
-
-def dress(headers: MutableHeaders, request_id: str) -> None:
-    """Add what every answer carries; a route's own header stands."""
-    headers["X-Request-ID"] = request_id
-    for name, value in _SECURITY_HEADERS.items():
-        headers.setdefault(name, value)
+        await problem.response(scope)(scope, exchange.receive, exchange.send)
 
 
 def route_of(scope: Scope) -> str:
@@ -173,12 +99,13 @@ def route_of(scope: Scope) -> str:
     return getattr(route, "path", "") or "unmatched"
 
 
-def too_large() -> Problem:
+def _too_busy() -> Problem:
     return Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        "BODY_TOO_LARGE",
-        f"The body has more than {MAX_BODY_BYTES} bytes (1 MiB). Send less at a time; batches may be split.",
-        headers={"Connection": "close"},
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "UNAVAILABLE",
+        "This process works on as many requests as it may. Nothing was changed; send the request again.",
+        retryable=True,
+        headers={"Retry-After": "1"},
     )
 
 

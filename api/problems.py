@@ -1,4 +1,7 @@
-"""Errors as clients see them: `application/problem+json` (RFC 9457), each with a code that docs/errors.md explains."""
+"""Errors as clients see them: `application/problem+json` (RFC 9457), each with a code that docs/errors.md explains.
+
+Code says them in English; an answer is in the language that its client prefers (`api.language`).
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,30 +12,18 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
+from api.catalogue import title_of, translated
+from api.door import door
+from api.language import Language, preferred
 from shared.db.pool import AWAY, COLLISION
 from shared.domain.errors import Conflict, HostUnreachable, InvalidInput, NotFound, Unavailable, ZapHubError
 from shared.domain.message import MessageType
 
 _log = structlog.get_logger()
 
-_TYPE_BASE: Final = "urn:zaphub:error:"
 _MAX_ERRORS: Final = 50
-_TITLES: Final = {
-    "VALIDATION_ERROR": "The request has a wrong value",
-    "MALFORMED_JSON": "The body is not JSON",
-    "BODY_TOO_LARGE": "The body is too large",
-    "UNSUPPORTED_MEDIA_TYPE": "The body is not declared as JSON",
-    "UNAUTHORIZED": "The API key is missing or wrong",
-    "FORBIDDEN": "The API key may not do this",
-    "NOT_FOUND": "There is no such object",
-    "METHOD_NOT_ALLOWED": "This path has no such method",
-    "INVALID_STATE": "The object's state forbids this",
-    "IDEMPOTENCY_CONFLICT": "The same key was used for something else",
-    "UNAVAILABLE": "A part that is needed does not answer",
-    "HOST_UNREACHABLE": "The session's host does not answer",
-    "INTERNAL": "Something went wrong here",
-}
 _OF_STATUS: Final = {
     HTTPStatus.BAD_REQUEST: ("VALIDATION_ERROR", "The request cannot be read."),
     HTTPStatus.NOT_FOUND: ("NOT_FOUND", "There is no such path. GET /openapi.json lists those there are."),
@@ -61,29 +52,35 @@ class Problem(HTTPException):
         self.retryable = retryable
         self.errors = errors
 
-    def body(self, request_id: str) -> dict[str, Any]:
+    def body(self, scope: Scope, language: Language) -> dict[str, Any]:
         """What the client reads."""
         members = {
-            "type": f"{_TYPE_BASE}{self.code}",
-            "title": _TITLES.get(self.code, self.code.replace("_", " ").capitalize()),
+            "type": f"{door(scope).public_url}/errors/{self.code}",
+            "title": title_of(self.code, language),
             "status": self.status_code,
-            "detail": self.detail,
+            "request_id": scope["state"]["request_id"],
+        }
+        return {**members, **self.summary(language)}
+
+    def summary(self, language: Language = Language.ENGLISH) -> dict[str, Any]:
+        """The problem of one part of a request that was answered as a whole."""
+        members = {
             "code": self.code,
-            "request_id": request_id,
+            "detail": translated(self.detail, language),
             "retryable": self.retryable,
         }
-        return members if self.errors is None else {**members, "errors": list(self.errors)}
+        if self.errors is None:
+            return members
+        errors = [{**one, "detail": translated(one["detail"], language)} for one in self.errors]
+        return {**members, "errors": errors}
 
-    def summary(self) -> dict[str, Any]:
-        """The problem of one part of a request that was answered as a whole."""
-        members = {"code": self.code, "detail": self.detail, "retryable": self.retryable}
-        return members if self.errors is None else {**members, "errors": list(self.errors)}
-
-    def response(self, request_id: str) -> Response:
+    def response(self, scope: Scope) -> Response:
+        """The answer to the request of `scope`, in the language that it prefers."""
+        language = preferred(scope)
         return Response(
-            json.dumps(self.body(request_id), ensure_ascii=True),
+            json.dumps(self.body(scope, language), ensure_ascii=True),
             status_code=self.status_code,
-            headers=self.headers,
+            headers={**(self.headers or {}), "Content-Language": language.value, "Vary": "Accept-Language"},
             media_type="application/problem+json",
         )
 
@@ -134,7 +131,7 @@ def install(app: FastAPI) -> None:
         if problem.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             cause = error.__cause__ or error
             _log.warning("http_request_unavailable", request_id=request.state.request_id, error=type(cause).__name__)
-        return problem.response(request.state.request_id)
+        return problem.response(request.scope)
 
     for kind in (HTTPException, RequestValidationError, ZapHubError, *AWAY, *COLLISION):
         app.add_exception_handler(kind, answer)
@@ -157,8 +154,11 @@ def _sentence(error: Mapping[str, Any]) -> str:
             return "There is no such field."
         case "union_tag_not_found":
             return "This is required: `type` says what kind of message it is."
+        case "union_tag_invalid":
+            # pydantic's own message repeats what was sent.
+            return f"Input should be {error['ctx']['expected_tags']}."
         case _:
-            message = str(error["msg"]).removeprefix("Value error, ")
+            message = str(error["msg"]).removeprefix("Value error, ").removesuffix(".")
             return f"{message[:1].upper()}{message[1:]}."
 
 

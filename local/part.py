@@ -43,7 +43,9 @@ def api_command(*, host: str, port: int) -> list[str]:
     address = ["--host", host, "--port", str(port)]
     # A stream of events stays open for ever; three seconds are enough for every other request.
     manner = ["--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "3"]
-    return [sys.executable, "-m", "uvicorn", "api.app:app", *address, *manner]
+    # Slow heads end in time, and ZAPHUB_TRUSTED_PROXIES alone says whose X-Forwarded-For is believed.
+    guard = ["--http", "api.patient_http:PatientHttp", "--no-proxy-headers"]
+    return [sys.executable, "-m", "uvicorn", "api.app:app", *address, *manner, *guard]
 
 
 def worker(environment: Mapping[str, str], *, number: int, grace_s: float) -> Part:

@@ -82,7 +82,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".zaphub"), description="embedded servers, keys, journals, logs")
     host: str = Field("127.0.0.1", description="the API listens here")
     port: int = Field(8000, ge=0, le=65535, description="the API's port")
-    public_url: HttpUrl | None = Field(None, description="how users reach the API, when a proxy stands before it")
+    public_url: HttpUrl | None = Field(
+        None, description="how users reach the API, when a proxy stands before it; https makes browsers keep to it"
+    )
     trusted_proxies: Networks = Field([], description="CIDRs whose X-Forwarded-For is believed")
     cors_origins: Csv = Field([], description="origins whose browsers may call the API")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -90,6 +92,22 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "console"] = Field("json", description="json for machines, console for people")
     metrics_open: bool = Field(default=True, description="whether /metrics answers without a key")
+    api_rate_per_minute: int = Field(
+        60_000,
+        ge=0,
+        le=100_000_000,
+        description="requests per minute, API key and API process, 0: no limit; a batch of N messages counts N",
+    )
+    api_auth_failures_per_minute: int = Field(
+        120, ge=0, le=1_000_000, description="wrong keys per minute, client address and API process, 0: no limit"
+    )
+    api_max_in_flight: int = Field(
+        1000, ge=1, le=100_000, description="requests that one API process works on at once; more are answered 503"
+    )
+    api_header_timeout_s: float = Field(10, ge=1, le=300, description="for the head of a request to arrive, seconds")
+    api_body_timeout_s: float = Field(
+        30, ge=1, le=3600, description="for a request's body, seconds, and one more for each 16 KiB that arrived"
+    )
 
     db_pool_size: int = Field(10, ge=2, le=20, description="connections per process to Postgres")
     db_transaction_pooler: bool = Field(

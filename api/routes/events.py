@@ -19,6 +19,7 @@ from api.pages import DEFAULT_LIMIT, Cursor, Limit, number_cursor_of, number_of
 from api.problems import Problem
 from api.resources import Resources, resources
 from api.routes.connections import Parts
+from api.strangers import refuse_flood, unauthorized
 from shared.db import events
 from shared.db.api_keys import Scope
 from shared.db.event_horizon import LogRewound
@@ -29,6 +30,9 @@ from shared.domain.ids import ConnectionId
 router = APIRouter(tags=["events"], route_class=JsonRoute)
 
 _TICKET_S: Final = 45
+_WRONG_TICKET: Final = (
+    "The ticket is unknown, used or expired: each opens one stream. POST /events/ticket gives another."
+)
 _PATIENCE_S: Final = 1.0  # for transactions that are just being committed
 _LOOKS: Final = 20  # of some thousand events each, for those that a filter means
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -147,7 +151,7 @@ async def stream_events(
     stream ends when the service stops or the key does: come back after `retry` milliseconds.
     """
     feed.refuse_when_full()
-    caller = keyed or await _holder(parts, query.ticket or "")
+    caller = keyed or await _holder(request, parts, query.ticket or "")
     wanted = await _wanted(parts, caller, type_=query.type, connection_id=query.connection_id)
     place, pointer = (last_event_id, "Last-Event-ID") if last_event_id else (query.after, "?after")
     position = await _position(parts, caller, place, pointer=pointer)
@@ -184,8 +188,9 @@ async def create_event_ticket(caller: Reader, parts: Parts, feed: TheFeed) -> Re
     return answer({"ticket": ticket, "expires_at": expires_at, "cursor": number_cursor_of(until)})
 
 
-async def _holder(parts: Resources, ticket: str) -> Principal:
-    """Who the ticket stands for; it is used up. Raises Problem 401."""
+async def _holder(request: Request, parts: Resources, ticket: str) -> Principal:
+    """Who the ticket stands for; it is used up. Raises Problem 401, and 429 after too many wrong ones."""
+    refuse_flood(request.scope, None)
     found = await events.use_ticket(parts.queues.pool, ticket)
     holder = (
         None
@@ -195,12 +200,7 @@ async def _holder(parts: Resources, ticket: str) -> Principal:
         )
     )
     if holder is None or not holder.may(Scope.EVENTS_READ):
-        raise Problem(
-            HTTPStatus.UNAUTHORIZED,
-            "UNAUTHORIZED",
-            "The ticket is unknown, used or expired: each opens one stream. POST /events/ticket gives another.",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
+        raise unauthorized(request.scope, _WRONG_TICKET)
     return holder
 
 

@@ -2,15 +2,13 @@
 
 import asyncio
 import time
-from http import HTTPStatus
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from api.auth import authenticate
+from api.auth import authenticate, lacking
 from api.http_timing import HttpTiming
 from api.impatient import within
-from api.problems import Problem
 from api.resources import Resources
 from api.routes.connections import Parts
 from shared.db.api_keys import Scope
@@ -47,7 +45,7 @@ async def _may_read(request: Request, parts: Parts) -> None:
         return
     caller = await authenticate(request, parts)
     if not caller.may(Scope.QUEUES_READ):
-        raise Problem(HTTPStatus.FORBIDDEN, "FORBIDDEN", f"The API key lacks the scope {Scope.QUEUES_READ}.")
+        raise lacking(Scope.QUEUES_READ)
     caller.require_all_connections()
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from local.part import api_command
 from tests.integration.api.conftest import ADMIN_KEY
 
 _KEY = {"Authorization": f"Bearer {ADMIN_KEY}"}
@@ -44,7 +44,8 @@ class Server:
 
 
 @contextmanager
-def serving(database_url: str, folder: Path) -> Iterator[Server]:
+def serving(database_url: str, folder: Path, **settings: str) -> Iterator[Server]:
+    """The API as `./zh api` starts it, with more settings when some are given; its log is in the folder."""
     with socket.create_server(("127.0.0.1", 0)) as listening, (folder / "log").open("wb") as log:
         environment = {
             **os.environ,  # noqa: TID251 - the child runs in ours
@@ -54,9 +55,10 @@ def serving(database_url: str, folder: Path) -> Iterator[Server]:
             "ZAPHUB_SECRET_KEY": "secret-key-of-the-tests",
             "ZAPHUB_RUN_DIR": str(folder),
             "ZAPHUB_PART": "api",
+            **{f"ZAPHUB_{name.upper()}": value for name, value in settings.items()},
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "api.app:app", "--fd", str(listening.fileno()), "--no-access-log"],
+            [*api_command(host="127.0.0.1", port=0), "--fd", str(listening.fileno())],
             pass_fds=[listening.fileno()],
             env=environment,
             stdout=log,
