@@ -186,7 +186,7 @@ async def _send_again(tx: Transaction, parts: Resources, caller: Principal, lett
             await job_admin.remove_ended(tx.connection, letter.pk)
     except (NotFound, Conflict):
         return None
-    return result.job.job_id if result.job else None
+    return result.job.job_id
 
 
 async def _deliver_again(tx: Transaction, letters: Sequence[DeadLetter]) -> list[str]:

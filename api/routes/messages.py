@@ -94,8 +94,7 @@ async def retry_message(message_id: UUID, caller: Writer, parts: Parts) -> Respo
             allowed=caller.connection_ids,
             default_ttl_s=parts.settings.send_ttl_seconds,
         )
-    job = None if result.job is None else job_summary(result.job, queue=QueueName.MESSAGE_SEND)
-    return accepted({"message": result.message, "job": job})
+    return accepted({"message": result.message, "job": job_summary(result.job, queue=QueueName.MESSAGE_SEND)})
 
 
 @router.post("/messages/{message_id}/cancel", status_code=202, summary="Take back a message that has not left")

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 
 from api import sending
-from api.answers import accepted, answer, job_summary
+from api.answers import accepted, answer, job_summary, list_of
 from api.auth import Principal, allowed
 from api.idempotency_key import keyed_request
 from api.inputs import Send, SendBatch
@@ -43,7 +43,8 @@ async def send(request: Request, connection_id: UUID, body: Send, caller: Writer
 async def send_batch(request: Request, connection_id: UUID, body: SendBatch, caller: Writer, parts: Parts) -> Response:
     """Each message is accepted or refused by itself: `results` has a `message` or an `error` for each."""
     keyed = await keyed_request(request, caller)
-    return accepted({"results": await sending.send_batch(parts, caller, connection_id, body.messages, keyed)})
+    results = await sending.send_batch(parts, caller, connection_id, body.messages, keyed)
+    return accepted({"results": list_of(results)})
 
 
 def _preferred_wait_s(request: Request) -> int | None:
@@ -56,7 +57,7 @@ def _preferred_wait_s(request: Request) -> int | None:
 
 def _shown(sent: Sent) -> dict[str, Any]:
     return {
-        "message": sent.message,
+        "message": sent.message_json,
         "job": None if sent.job is None else job_summary(sent.job, queue=QueueName.MESSAGE_SEND),
         "deduplicated": sent.deduplicated,
     }

@@ -14,9 +14,10 @@ from shared.domain.ids import MessageId
 from shared.domain.jobs import QueueName
 from shared.domain.message import MessageStatus
 from shared.queues import ledger
+from shared.queues.accepting import expiry
 from shared.queues.policies import POLICIES
 from shared.queues.runtime import Queues, Transaction, retry_collisions
-from shared.queues.sends import expiry, retry_job
+from shared.queues.sends import retry_job
 
 _drain: Final = load("drain")
 _QUEUE_ID: Final = POLICIES[QueueName.MESSAGE_SEND].id

@@ -14,10 +14,13 @@ from shared.domain.ids import ConnectionId
 from shared.domain.jobs import Enqueued, JobState, NewJob, QueueName
 from shared.domain.webhook import fan_out_job
 from shared.domain.writes import EnqueueJob, Write
-from shared.queues import ledger
+from shared.failpoints import reach
+from shared.queues import accepting, ledger
+from shared.queues.acceptor import Acceptor
 from shared.queues.bells import Bell, open_bell
 from shared.queues.enqueuer import Enqueuer
 from shared.queues.outage import Outage
+from shared.queues.send_requests import Answer, Ask, Served
 from shared.settings import Settings
 
 T = TypeVar("T")
@@ -83,11 +86,12 @@ class Transaction:
 class Queues:
     """One process's way to the queues. Open it once and close it at the end; it is safe to share between tasks."""
 
-    def __init__(self, settings: Settings, pool: Pool, bell: Bell) -> None:
+    def __init__(self, settings: Settings, pool: Pool, bell: Bell, *, patience_s: float = COMMAND_TIMEOUT_S) -> None:
         self.settings = settings
         self.pool = pool
         self.bell = bell
         self._enqueuer = Enqueuer(pool, self._enqueue)
+        self._acceptor = Acceptor(self._accept, patience_s=patience_s, lines_at_once=max(1, settings.db_pool_size // 2))
         self._outage = Outage("bell")
         self._ring_again_at = 0.0
         self._local: list[Callable[[set[QueueName]], set[QueueName]]] = []
@@ -108,13 +112,14 @@ class Queues:
             command_timeout_s=patience_s,
             acquire_timeout_s=patience_s,
         )
-        return cls(settings, pool, bell)
+        return cls(settings, pool, bell, patience_s=patience_s)
 
     async def close(self) -> None:
         """Give back every connection, those of handlers that were cut off too; again is nothing."""
         try:
             async with asyncio.timeout(_CLOSE_S):
                 await self._enqueuer.close()
+                await self._acceptor.close()
                 await self.bell.close()
                 await self.pool.close()
         except TimeoutError:
@@ -153,6 +158,23 @@ class Queues:
         Returns after the commit. A job whose id lives already is not made: the answer is the living one.
         """
         return await self._enqueuer.enqueue(job)
+
+    async def accept(self, ask: Ask) -> Served:
+        """Accept messages to be sent, and ring; what others ask at the same moment shares its commit.
+
+        Returns after the commit. See Acceptor.
+        """
+        return await self._acceptor.accept(ask)
+
+    async def _accept(self, asks: Sequence[Ask], *, waits: bool) -> list[Answer]:
+        async def once() -> list[Answer]:
+            async with self.transaction() as tx:
+                answers = await accepting.accept(tx, asks, default_ttl_s=self.settings.send_ttl_seconds, waits=waits)
+                reach("api_before_commit")
+            reach("api_after_commit")
+            return answers
+
+        return await retry_collisions(once)
 
     async def _enqueue(self, connection: Connection, jobs: Sequence[NewJob]) -> list[Enqueued]:
         async def in_one() -> list[Enqueued]:

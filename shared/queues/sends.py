@@ -1,25 +1,22 @@
-"""Sends: message, event and job in one transaction, each client id once; then cancel, retry and settle them."""
+"""What may be done with a message that was accepted: cancel it, send it once more, settle it. See accepting.py."""
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from shared.db import message_bulk, messages
-from shared.db.messages import NewMessage
 from shared.db.pool import Record
 from shared.db.sql import load
 from shared.domain.errors import Conflict, NotFound
 from shared.domain.ids import ConnectionId, MessageId, TenantId
-from shared.domain.jid import Jid, Server, parse_jid
-from shared.domain.jobs import Enqueued, JobState, NewJob, QueueName
-from shared.domain.message import CANCELABLE, RETRYABLE, MessageStatus, MessageType
+from shared.domain.jobs import Enqueued, NewJob, QueueName
+from shared.domain.message import CANCELABLE, RETRYABLE, MessageStatus
 from shared.domain.session import REFUSES_SENDS, SessionStatus
 from shared.domain.writes import ErrorInfo, MoveMessage
 from shared.queues import ledger
+from shared.queues.accepting import expiry
 from shared.queues.policies import POLICIES
 from shared.queues.runtime import Transaction
 
@@ -31,151 +28,11 @@ _RETRY_PRIORITY: Final = _PRIORITY + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SendRequest:
-    """What a client asked for. `message_id` None: one is made. `ttl_seconds` None: the setting's, 0: never expires.
-
-    `to` is a phone number with country code or a JID. `priority` 0 to 9 orders chats of one connection, greater first;
-    `keeps_order` False leaves the chat's order.
-    """
-
-    to: str
-    type: MessageType
-    payload: Mapping[str, Any]
-    message_id: str | None = None
-    priority: int = 0
-    send_at: datetime | None = None
-    ttl_seconds: int | None = None
-    keeps_order: bool = True
-    reply_to: str | None = None
-    mentions: tuple[str, ...] = ()
-    on_unknown: str = "hold"
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def body_hash(self) -> bytes:
-        """Tells a repeat from another message under the same id."""
-        said = [
-            self.to,
-            self.type,
-            dict(self.payload),
-            self.priority,
-            self.send_at.isoformat() if self.send_at else None,
-            self.ttl_seconds,
-            self.keeps_order,
-            self.reply_to,
-            list(self.mentions),
-            self.on_unknown,
-            dict(self.metadata),
-        ]
-        return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).digest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendResult:
-    """`message` as the API shows it, and its job (None once that was cleaned up).
-
-    `deduplicated`: its id was used before, with the same body; `is_conflict`: with another one, and nothing was made.
-    """
+class Retried:
+    """A message that is sent once more, as the API shows it, and the new job."""
 
     message: dict[str, Any]
-    job: Enqueued | None
-    deduplicated: bool = False
-    is_conflict: bool = False
-
-
-async def enqueue_sends(
-    tx: Transaction,
-    connection_id: ConnectionId,
-    requests: Sequence[SendRequest],
-    *,
-    default_ttl_s: int,
-    now: datetime | None = None,
-) -> list[SendResult]:
-    """Accept the messages in the caller's transaction, in order; a client id that was used already gives its first.
-
-    `default_ttl_s` 0: never expires. The connection's state is the caller's to judge.
-    """
-    now = now or datetime.now(UTC)
-    chats = await _chats(tx, connection_id, requests)
-    wanted = [
-        _new_message(connection_id, request, chat, default_ttl_s=default_ttl_s, now=now)
-        for request, chat in zip(requests, chats, strict=True)
-    ]
-    # The same client id twice in one batch is a repeat too: the first one counts.
-    first = {new.message_id: new for new in reversed(wanted)}
-    fresh = [new for new in wanted if first[new.message_id] is new]
-    inserted = await messages.insert_outbound(tx.connection, connection_id, fresh)
-    made = [(new, request) for new, request in zip(wanted, requests, strict=True) if new.id in inserted]
-    jobs = await tx.enqueue([_job(connection_id, new, request) for new, request in made])
-    pairs = [(new.id, job.pk) for (new, _), job in zip(made, jobs, strict=True)]
-    objects, fan_out = await messages.bind_jobs(tx.connection, pairs)
-    if fan_out:
-        tx.fan_out(connection_id)
-    results = {
-        new.id: SendResult(message=shown, job=job) for (new, _), job, shown in zip(made, jobs, objects, strict=True)
-    }
-    repeats = [new.message_id for new in wanted if new.id not in inserted]
-    before = {row["message_id"]: row for row in await messages.by_client_ids(tx.connection, connection_id, repeats)}
-    return [results.get(new.id) or _repeat(new, before[new.message_id]) for new in wanted]
-
-
-def _repeat(new: NewMessage, row: Record) -> SendResult:
-    job = None
-    if row["job_pk"] is not None:
-        job = Enqueued(pk=row["job_pk"], job_id=f"msg-send-{row['id']}", state=JobState.WAITING, deduplicated=True)
-    is_same = row["body_hash"] == new.body_hash
-    return SendResult(message=row["object"], job=job, deduplicated=is_same, is_conflict=not is_same)
-
-
-async def _chats(tx: Transaction, connection_id: ConnectionId, requests: Sequence[SendRequest]) -> list[Jid]:
-    """Each recipient in the spelling that orders its chat: an alias that is known becomes its phone number."""
-    chats = [parse_jid(request.to) for request in requests]
-    aliases = sorted({str(chat) for chat in chats if chat.server is Server.ALIAS})
-    known = await messages.chats_of_aliases(tx.connection, connection_id, aliases) if aliases else {}
-    return [parse_jid(known.get(str(chat), str(chat))) for chat in chats]
-
-
-def _new_message(
-    connection_id: ConnectionId, request: SendRequest, chat: Jid, *, default_ttl_s: int, now: datetime
-) -> NewMessage:
-    message_id = MessageId(uuid4())
-    starts_at = max(now, request.send_at) if request.send_at else now
-    return NewMessage(
-        id=message_id,
-        message_id=request.message_id or str(message_id),
-        jid=str(chat),
-        phone=chat.phone,
-        type=request.type.value,
-        payload=dict(request.payload),
-        body_hash=request.body_hash,
-        reply_to=request.reply_to,
-        mentions=list(request.mentions),
-        metadata=dict(request.metadata),
-        order_key=f"{connection_id}:{chat.chat_key}" if request.keeps_order else None,
-        on_unknown=request.on_unknown,
-        send_at=request.send_at,
-        expires_at=expiry(starts_at, default_ttl_s if request.ttl_seconds is None else request.ttl_seconds),
-    )
-
-
-def expiry(starts_at: datetime, ttl_s: int) -> datetime | None:
-    """When a message that may go from `starts_at` on is too old to be sent; `ttl_s` 0: never."""
-    return starts_at + timedelta(seconds=ttl_s) if ttl_s else None
-
-
-def _job(connection_id: ConnectionId, new: NewMessage, request: SendRequest) -> NewJob:
-    return NewJob(
-        queue=QueueName.MESSAGE_SEND,
-        job_id=f"msg-send-{new.id}",
-        name="send-message",
-        data={"messageDbId": str(new.id), "sessionId": str(connection_id), "messageId": new.message_id},
-        priority=_PRIORITY,
-        urgency=request.priority,
-        group=str(connection_id),
-        order_key=new.order_key,
-        run_at=request.send_at,
-        expires_at=new.expires_at,
-    )
+    job: Enqueued
 
 
 async def cancel(
@@ -203,7 +60,7 @@ async def retry(
     tenant_id: TenantId,
     allowed: Sequence[ConnectionId] | None,
     default_ttl_s: int,
-) -> SendResult:
+) -> Retried:
     """Send a message that failed, is a dead letter or in doubt once more, with a new budget of attempts.
 
     Works after its job was cleaned up; a dead letter is forgotten, as the new job takes its place. Raises NotFound, and
@@ -229,7 +86,7 @@ async def retry(
     await messages.bind_job(tx.connection, row["id"], job.pk)
     await tx.apply([MoveMessage(message_id=row["id"], to=MessageStatus.QUEUED)])
     tx.ring(QueueName.MESSAGE_SEND)
-    return SendResult(message=await _shown(tx, row["id"]), job=job)
+    return Retried(message=await _shown(tx, row["id"]), job=job)
 
 
 def retry_job(

@@ -1,0 +1,24 @@
+-- Accepting sends: what one transaction asks for many requests. The functions are in migrations/0015_accepting.sql, with their promises.
+
+-- name: lock
+-- $1 queue id, $2 connections, each once, sorted; $3 whether to wait for what another holds.
+SELECT id, tenant_id, status, deleted, is_busy
+  FROM sends_lock_v1($1, $2, $3);
+
+-- name: taken
+-- Parallel arrays: $1 connections, $2 client ids. The messages that took them first, and the jobs that send them.
+SELECT m.id, m.connection_id, m.message_id, m.body_hash, m.job_pk, message_object(m)::text AS object
+  FROM unnest($1::uuid[], $2::text[]) n(connection_id, message_id)
+  JOIN messages m ON m.connection_id = n.connection_id AND m.message_id = n.message_id AND m.source = 'api';
+
+-- name: chats
+-- Parallel arrays: $1 connections, $2 aliases. The phone-number chat of each that is known.
+SELECT a.connection_id, a.alias_jid, a.chat_jid
+  FROM unnest($1::uuid[], $2::text[]) n(connection_id, alias)
+  JOIN chat_aliases a ON a.connection_id = n.connection_id AND a.alias_jid = n.alias;
+
+-- name: accept
+-- Parallel arrays: $1 ids, $2 connections, $3 client ids, $4 jids, $5 phones, $6 types, $7 payloads, $8 body hashes, $9 reply_to,
+-- $10 mentions (a JSON array of strings each), $11 metadata, $12 order keys, $13 on_unknown, $14 send_at, $15 expires_at, $16 jobs.
+SELECT id, object::text AS object, wanted
+  FROM messages_accept_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
