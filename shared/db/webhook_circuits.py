@@ -20,16 +20,25 @@ DISABLE_AFTER_DAYS: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circuit:
-    """How an endpoint fails. `probe_at` None: its next delivery may be tried."""
+    """How an endpoint fails. `probe_at` None: its next delivery may be tried.
+
+    `failing_since` None: no try failed; it waits because its receiver asked for it, or our own network does not work.
+    """
 
     failures: int
-    failing_since: datetime
+    failing_since: datetime | None
     probe_at: datetime | None
 
 
-async def strain(connection: Connection, endpoint_id: EndpointId, *, failures: int, weight: int) -> bool:
-    """Count failed tries, and open the circuit when they weigh 10; True when the endpoint is to be disabled."""
-    return bool(await connection.fetchval(_SQL.strain, endpoint_id, failures, weight, DISABLE_AFTER_DAYS))
+async def strain(
+    connection: Connection, endpoint_id: EndpointId, *, failures: int, weight: int, hold_s: float | None = None
+) -> bool:
+    """Count failed tries, and open the circuit when they weigh 10; True when the endpoint is to be disabled.
+
+    `failures` 0: it was not tried, for a reason of our own. `hold_s`: the receiver asks for so many seconds, and gets
+    300 of them at most.
+    """
+    return bool(await connection.fetchval(_SQL.strain, endpoint_id, failures, weight, DISABLE_AFTER_DAYS, hold_s))
 
 
 async def close(connection: Connection, endpoint_id: EndpointId) -> None:
@@ -53,7 +62,9 @@ async def of_endpoints(connection: Connection, endpoint_ids: Sequence[EndpointId
     rows = await connection.fetch(_SQL.of_endpoints, endpoint_ids)
     return {
         EndpointId(row["endpoint_id"]): Circuit(
-            failures=row["failures"], failing_since=row["failing_since"], probe_at=row["probe_at"]
+            failures=row["failures"],
+            failing_since=row["failing_since"] if row["failures"] else None,
+            probe_at=row["probe_at"],
         )
         for row in rows
     }

@@ -241,6 +241,7 @@ async def record_attempts(connection: Connection, writes: Sequence[RecordAttempt
         [write.error for write in writes],
         [write.response for write in writes],
         [write.retry_in_s for write in writes],
+        [write.hold_s for write in writes],
     )
     to_tell: set[ConnectionId | None] = set()
     for row in rows:
@@ -249,7 +250,10 @@ async def record_attempts(connection: Connection, writes: Sequence[RecordAttempt
             await webhook_circuits.close(connection, endpoint_id)
             continue
         weight = row["failures"] + _TIMEOUT_WEIGHT * row["timeouts"]
-        if not await webhook_circuits.strain(connection, endpoint_id, failures=row["failures"], weight=weight):
+        is_dead = await webhook_circuits.strain(
+            connection, endpoint_id, failures=row["failures"], weight=weight, hold_s=row["hold_s"]
+        )
+        if not is_dead:
             continue
         disable = DisableEndpoint(
             endpoint_id=endpoint_id, connection_id=row["connection_id"], url=None, reason=_FAILED_FOR_DAYS
@@ -260,13 +264,20 @@ async def record_attempts(connection: Connection, writes: Sequence[RecordAttempt
 
 
 async def postpone(connection: Connection, writes: Sequence[PostponeDelivery]) -> None:
-    """Apply PostponeDeliveries in one statement."""
-    await connection.execute(
+    """Apply PostponeDeliveries in one statement.
+
+    Those that our own network or name server stopped held a worker meanwhile, as one without an answer does, and a name
+    that hangs may be the receiver's fault after all: they open its circuit, and count no failure.
+    """
+    rows = await connection.fetch(
         _SQL.postpone,
         [write.delivery_id for write in writes],
         [write.reason for write in writes],
         [write.retry_in_s for write in writes],
     )
+    for row in rows:
+        weight = (1 + _TIMEOUT_WEIGHT) * row["held"]
+        await webhook_circuits.strain(connection, EndpointId(row["endpoint_id"]), failures=0, weight=weight)
 
 
 async def end(connection: Connection, writes: Sequence[EndDelivery]) -> None:

@@ -72,7 +72,8 @@ class RecordAttempt(Write):
     """One try of a delivery, and what the delivery is after it; also the event `webhook.delivered` or `webhook.failed`.
 
     `http_status` None: no HTTP answer. `error` is a code and a sentence, without an address of ours. `response` is the
-    first 2 kB of the answer's body as it came. `retry_in_s` says when the next try is due.
+    first 2 kB of the answer's body as it came. `retry_in_s` says when the next try is due, `hold_s` for how long
+    the receiver wants nothing at all.
     """
 
     delivery_id: DeliveryId
@@ -83,6 +84,7 @@ class RecordAttempt(Write):
     error: str | None
     response: bytes | None
     retry_in_s: float | None = None
+    hold_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from shared.webhooks.client import Answered, Exchanged, Failed, SafeClient
 from shared.webhooks.endpoints import open_headers, open_keyring
 from shared.webhooks.headers import merge
 from shared.webhooks.signing import hub_signature, sign
-from shared.webhooks.verdict import failure_of, retry_in_s, settle
+from shared.webhooks.verdict import failure_of, hold_s, retry_in_s, settle
 
 log = structlog.get_logger()
 
@@ -99,8 +99,9 @@ class Courier:
         if isinstance(exchanged, Failed) and exchanged.is_ours and self._age_s(job) < _OUR_OUTAGE_S:
             detail = "not tried: ZapHub's own network or name server did not work"
             return self._postponed(job, delivery_id, code=exchanged.kind.value, detail=detail)
-        wait_s = retry_in_s(self.delay_s(job.attempt), exchanged, now=self.now(), jitter=self.jitter())
-        return settle(parcel, attempt, exchanged, retry_in_s=wait_s)
+        now = self.now()
+        wait_s = retry_in_s(self.delay_s(job.attempt), exchanged, now=now, jitter=self.jitter())
+        return settle(parcel, attempt, exchanged, retry_in_s=wait_s, hold_s=hold_s(exchanged, now=now))
 
     def _postponed(
         self, job: Job, delivery_id: DeliveryId, *, code: str, detail: str, error: Exception | None = None

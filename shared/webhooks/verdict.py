@@ -35,6 +35,13 @@ def retry_in_s(base_s: float, exchanged: Exchanged, *, now: datetime, jitter: fl
     return min(max(asked_s, base_s), max(2 * base_s, _RETRY_AFTER_MAX_S))
 
 
+def hold_s(exchanged: Exchanged, *, now: datetime) -> float | None:
+    """Seconds in which the receiver wants nothing at all; None when it says nothing of the kind, or took it."""
+    if failure_of(exchanged) is None or not isinstance(exchanged, Answered):
+        return None
+    return parse_retry_after(exchanged.retry_after, now=now) or None
+
+
 def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
     """Seconds, from a number or an HTTP date; None when there is none or it is neither. Never negative."""
     text = (value or "").strip()
@@ -47,7 +54,9 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
     return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
 
 
-def settle(parcel: Parcel, attempt: int, exchanged: Exchanged, *, retry_in_s: float) -> Outcome:
+def settle(
+    parcel: Parcel, attempt: int, exchanged: Exchanged, *, retry_in_s: float, hold_s: float | None = None
+) -> Outcome:
     """What the exchange means: delivered, given up because the receiver is gone for good, or to be tried again."""
     failure = failure_of(exchanged)
 
@@ -61,6 +70,7 @@ def settle(parcel: Parcel, attempt: int, exchanged: Exchanged, *, retry_in_s: fl
             error=None if failure is None else f"{failure.code}: {failure.detail}",
             response=exchanged.body if isinstance(exchanged, Answered) else None,
             retry_in_s=due_in_s,
+            hold_s=hold_s,
         )
 
     if failure is None:

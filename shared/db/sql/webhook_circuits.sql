@@ -1,8 +1,10 @@
--- The circuits of endpoints that fail. The functions are in migrations/0012_webhook_circuits.sql, with their promises.
+-- The circuits of endpoints that fail. The functions are in migrations/0012_webhook_circuits.sql and 0024_webhook_holds.sql, with
+-- their promises.
 
 -- name: strain
--- $1 endpoint, $2 failed tries, $3 what they weigh, $4 days. True: nothing succeeded for so long that it is to be disabled.
-SELECT webhook_circuit_strain_v1($1, $2, $3, $4);
+-- $1 endpoint, $2 failed tries, $3 what they weigh, $4 days, $5 seconds that the receiver asks for or NULL.
+-- True: nothing succeeded for so long that it is to be disabled.
+SELECT webhook_circuit_strain_v2($1, $2, $3, $4, $5);
 
 -- name: close
 -- $1 endpoint.

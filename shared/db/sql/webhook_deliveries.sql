@@ -66,13 +66,14 @@ SELECT d.id, d.endpoint_id, d.connection_id, d.event_type, d.body, d.status, d.a
  WHERE d.id = $1;
 
 -- name: record_attempts
--- Arrays: $1 deliveries, $2 attempts, $3 status after it, $4 duration_ms, $5 HTTP status, $6 error, $7 response, $8 next try in seconds.
+-- Arrays: $1 deliveries, $2 attempts, $3 status after it, $4 duration_ms, $5 HTTP status, $6 error, $7 response, $8 next try in seconds, $9 seconds
+-- in which the receiver wants nothing.
 -- A delivered one stays so, and so does one that was canceled while it was tried, unless it arrived. The event goes
 -- with the attempt's row, so that a second run adds none. It is for the log only.
 -- One row for each endpoint that failed, or that is no longer failing: `failures` and how many of them got no answer in time.
 WITH tries AS (
-  SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::int[], $5::int[], $6::text[], $7::bytea[], $8::float8[])
-             AS t(delivery_id, attempt, after, duration_ms, http_status, error, response, retry_in_s)),
+  SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::int[], $5::int[], $6::text[], $7::bytea[], $8::float8[], $9::float8[])
+             AS t(delivery_id, attempt, after, duration_ms, http_status, error, response, retry_in_s, hold_s)),
 moved AS (
   UPDATE webhook_deliveries d
      SET status = CASE WHEN d.status = 'delivered' OR d.status = 'canceled' AND t.after = 'pending' THEN d.status ELSE t.after END,
@@ -98,7 +99,7 @@ logged AS (
          LATERAL (SELECT CASE WHEN t.after = 'delivered' THEN 'delivered' ELSE 'failed' END AS word) what)
 SELECT m.endpoint_id, (array_agg(m.connection_id))[1] AS connection_id, bool_or(t.after = 'delivered') AS is_well,
        count(*) FILTER (WHERE t.after <> 'delivered')::int AS failures,
-       count(*) FILTER (WHERE t.error LIKE 'WEBHOOK\_TIMEOUT%')::int AS timeouts
+       count(*) FILTER (WHERE t.error LIKE 'WEBHOOK\_TIMEOUT%')::int AS timeouts, max(t.hold_s) AS hold_s
   FROM kept k JOIN tries t ON t.delivery_id = k.delivery_id JOIN moved m ON m.id = k.delivery_id
  GROUP BY m.endpoint_id
 HAVING bool_and(t.after <> 'delivered') OR m.endpoint_id IN (SELECT c.endpoint_id FROM webhook_circuits c)
@@ -106,10 +107,14 @@ HAVING bool_and(t.after <> 'delivered') OR m.endpoint_id IN (SELECT c.endpoint_i
 
 -- name: postpone
 -- Arrays: $1 deliveries, $2 reasons, $3 next try in seconds. Not tried, for a reason of our own.
-UPDATE webhook_deliveries d
-   SET last_error = t.reason, next_attempt_at = now() + t.retry_in_s * interval '1 second'
-  FROM unnest($1::uuid[], $2::text[], $3::float8[]) AS t(id, reason, retry_in_s)
- WHERE d.id = t.id AND d.status = 'pending';
+-- One row for each endpoint whose network or name took a worker's time: `held`, how often.
+WITH postponed AS (
+  UPDATE webhook_deliveries d
+     SET last_error = t.reason, next_attempt_at = now() + t.retry_in_s * interval '1 second'
+    FROM unnest($1::uuid[], $2::text[], $3::float8[]) AS t(id, reason, retry_in_s)
+   WHERE d.id = t.id AND d.status = 'pending'
+  RETURNING d.endpoint_id, t.reason)
+SELECT p.endpoint_id, count(*)::int AS held FROM postponed p WHERE p.reason LIKE 'WEBHOOK\_%' GROUP BY 1 ORDER BY 1;
 
 -- name: end
 -- Arrays: $1 deliveries, $2 status after it, $3 reasons.

@@ -345,7 +345,7 @@ async def delivery(desk: Desk, pool: Pool, queues: Queues) -> DeliveryId:
     return DeliveryId(await pool.fetchval("SELECT id FROM webhook_deliveries"))
 
 
-async def test_our_own_outage_is_no_try_and_strains_nobody(desk: Desk, pool: Pool, queues: Queues) -> None:
+async def test_our_own_outage_is_no_try_and_no_failure(desk: Desk, pool: Pool, queues: Queues) -> None:
     delivery_id = await delivery(desk, pool, queues)
     async with SafeClient(no_name(socket.EAI_AGAIN), timeout_s=5) as client:
         outcomes = [
@@ -365,8 +365,68 @@ async def test_our_own_outage_is_no_try_and_strains_nobody(desk: Desk, pool: Poo
     assert row is not None
     assert (row["status"], row["attempts"], row["is_due"]) == ("pending", 0, True)
     assert row["last_error"].startswith("WEBHOOK_NAME_UNRESOLVED: not tried")
-    assert await circuit(pool) is None
+    strained = await circuit(pool)
+    assert strained is not None
+    assert (strained["failures"], strained["openings"]) == (0, 0)
     assert await pool.fetchval("SELECT count(*) FROM webhook_attempts") == 0
+
+
+async def test_names_that_hang_are_asked_for_rarely_and_are_no_reason_to_disable(desk: Desk, pool: Pool) -> None:
+    endpoint_id = (await desk.endpoint()).endpoint.id
+    opened, disables = [], []
+    async with pool.acquire() as connection:
+        for _ in range(20):
+            disables.append(await circuits.strain(connection, endpoint_id, failures=0, weight=4))
+            now = await circuit(pool)
+            assert now is not None
+            opened.append(now["is_open"])
+        await pool.execute("UPDATE webhook_circuits SET failing_since = now() - interval '9 days', probe_at = NULL")
+        disables.append(await circuits.strain(connection, endpoint_id, failures=11, weight=11))
+        shown = (await circuits.of_endpoints(connection, [endpoint_id]))[endpoint_id]
+        disables.append(await circuits.strain(connection, endpoint_id, failures=1, weight=1))
+
+    assert opened[:3] == [None, None, True]
+    assert all(opened[2:])
+    assert not any(disables), "the days are those since the first failure"
+    assert shown.failing_since is not None
+    assert datetime.now(UTC) - shown.failing_since < timedelta(days=1)
+
+
+async def test_a_receiver_that_says_when_to_come_again_gets_nothing_until_then(
+    desk: Desk, pool: Pool, queues: Queues
+) -> None:
+    busy = replying(b"HTTP/1.1 429 Slow down\r\nRetry-After: 120\r\nContent-Length: 0\r\n\r\n")
+    current, play = changing(busy)
+    async with serving(play) as server:
+        await desk.endpoint(server.url)
+        await post_events(desk, queues, 10)
+
+        await drain(queues)
+        at_first = len(server.requests)
+        held_s = await pool.fetchval("SELECT extract(epoch FROM probe_at - now())::int FROM webhook_circuits")
+        current[0] = OK
+        await let_probe(pool, queues)
+        await drain(queues)
+
+    assert at_first <= IN_FLIGHT
+    assert 110 <= held_s <= 120
+    assert await statuses(pool) == {"delivered": 10 - at_first, "pending": at_first}
+    assert await circuit(pool) is None
+
+
+@pytest.mark.parametrize(("asked_s", "held_s"), [(None, None), (7.0, 7), (86_400.0, 300)])
+async def test_what_a_receiver_asks_for_is_bounded_and_makes_no_opening_longer(
+    desk: Desk, pool: Pool, asked_s: float | None, held_s: int | None
+) -> None:
+    endpoint_id = (await desk.endpoint()).endpoint.id
+    async with pool.acquire() as connection, connection.transaction():
+        await circuits.strain(connection, endpoint_id, failures=1, weight=1, hold_s=asked_s)
+        row = await connection.fetchrow(
+            "SELECT openings, extract(epoch FROM probe_at - now())::int AS held_s FROM webhook_circuits"
+        )
+
+    assert row is not None
+    assert (row["openings"], row["held_s"]) == (0, held_s)
 
 
 async def test_another_secret_key_is_our_fault_and_no_try(desk: Desk, pool: Pool, queues: Queues) -> None:

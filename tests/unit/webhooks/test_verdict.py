@@ -8,8 +8,8 @@ import pytest
 from shared.domain.ids import ConnectionId, DeliveryId, EndpointId
 from shared.domain.outcome import Discard, Done, Retry
 from shared.domain.webhook import DeliveryStatus, DisableEndpoint, Parcel, RecordAttempt
-from shared.webhooks.client import Answered, Failed, FailureKind
-from shared.webhooks.verdict import parse_retry_after, retry_in_s, settle
+from shared.webhooks.client import Answered, Exchanged, Failed, FailureKind
+from shared.webhooks.verdict import hold_s, parse_retry_after, retry_in_s, settle
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PARCEL = Parcel(
@@ -98,6 +98,24 @@ def test_no_answer_is_tried_again_and_tells_no_address(kind: FailureKind) -> Non
 )
 def test_retry_after_is_honoured_within_bounds(asked: str | None, base_s: float, expected_s: float) -> None:
     assert retry_in_s(base_s, answered(429, retry_after=asked), now=NOW, jitter=0.8) == pytest.approx(expected_s)
+
+
+@pytest.mark.parametrize(
+    ("exchanged", "expected_s"),
+    [
+        (answered(429, retry_after="120"), 120),
+        (answered(500, retry_after="Thu, 01 Jan 2026 00:01:00 GMT"), 60),
+        (answered(429), None),
+        (answered(429, retry_after="0"), None),
+        (answered(429, retry_after="Wed, 01 Jan 2020 00:00:00 GMT"), None),
+        (answered(200, retry_after="120"), None),
+        (Failed(kind=FailureKind.TIMEOUT, duration_ms=1), None),
+    ],
+)
+def test_only_a_refusal_that_names_a_time_to_come_holds_the_endpoint(
+    exchanged: Exchanged, expected_s: float | None
+) -> None:
+    assert hold_s(exchanged, now=NOW) == expected_s
 
 
 def test_without_an_answer_the_schedule_holds() -> None:
