@@ -12,6 +12,7 @@ from typing import Final
 from fastapi import Request
 
 from shared.hosts.client import HostClient, open_host_client
+from shared.media import Media, open_media
 from shared.queues.runtime import Queues
 from shared.settings import Settings
 
@@ -28,6 +29,7 @@ class Resources:
 
     settings: Settings
     queues: Queues
+    media: Media
     hosts: HostClient | None
     stopping: asyncio.Event
 
@@ -44,11 +46,12 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
     stopping = asyncio.Event()
     async with AsyncExitStack() as held:
         queues = await held.enter_async_context(await Queues.open(settings, patience_s=_PATIENCE_S))
+        media = await held.enter_async_context(open_media(settings, queues.pool))
         hosts = None
         if settings.host_token is not None:
             hosts = await held.enter_async_context(open_host_client(settings, queues.pool))
         held.enter_context(_told_by_signals(stopping))
-        yield Resources(settings=settings, queues=queues, hosts=hosts, stopping=stopping)
+        yield Resources(settings=settings, queues=queues, media=media, hosts=hosts, stopping=stopping)
 
 
 @contextmanager
