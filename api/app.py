@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI
 
 from api import docs_page, error_pages, problems
+from api.compat import mounting
 from api.cors import CorsBySetting
 from api.door import Door, door_of
 from api.edge import Edge
@@ -17,6 +18,7 @@ from api.resources import opened
 from api.routes import (
     api_keys,
     bulk_messages,
+    chats,
     connections,
     deliveries,
     events,
@@ -48,6 +50,7 @@ _ROUTES: Final = (
         lifecycle,
         pairing,
         sends,
+        chats,
         media,
         messages,
         bulk_messages,
@@ -72,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         log.configure(level=chosen.log_level, fmt=chosen.log_format)
         async with opened(chosen) as resources:
             app.state.resources = resources
+            mounting.mount(app, chosen.compat)
             app.state.door = door_of(chosen)
             presence.announce(chosen.run_dir, chosen.part or "api")
             _log.info("api_started")

@@ -132,9 +132,10 @@ async def _serving(
                 on_leak=on_leak,
             )
         )
-        desk = SendDesk(host, store, KnownNumbers(), group)
+        numbers = KnownNumbers()
+        desk = SendDesk(host, store, numbers, group)
         runner = web.AppRunner(
-            Commands(roster, desk).application(token=settings.host_token.get_secret_value()), access_log=None
+            Commands(roster, desk, numbers).application(token=settings.host_token.get_secret_value()), access_log=None
         )
         await runner.setup()
         site = web.TCPSite(runner, settings.host_bind, 0, shutdown_timeout=0.5)

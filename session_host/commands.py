@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from session_host.numbers import KnownNumbers
 from session_host.roster import Roster
 from session_host.sends import SendDesk
 from session_host.session import Session
@@ -16,7 +17,7 @@ from shared.domain.errors import Unavailable
 from shared.domain.ids import ConnectionId
 from shared.domain.session import SessionStatus
 from shared.hosts import protocol
-from shared.hosts.protocol import Checked, Ended, NotConnected, NotOwner, Refused, StateAnswer
+from shared.hosts.protocol import Checked, Ended, NotConnected, NotOwner, Refused, Shown, StateAnswer
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -33,9 +34,10 @@ log = structlog.get_logger(__name__)
 class Commands:
     """What each command does with the roster and the desk."""
 
-    def __init__(self, roster: Roster, desk: SendDesk) -> None:
+    def __init__(self, roster: Roster, desk: SendDesk, numbers: KnownNumbers) -> None:
         self._roster = roster
         self._desk = desk
+        self._numbers = numbers
 
     def application(self, *, token: str) -> web.Application:
         """Serve the commands to whoever shows the token."""
@@ -48,6 +50,8 @@ class Commands:
             ("send", _command(protocol.Send, self.send)),
             ("lookup", _command(protocol.Lookup, self.lookup)),
             ("check", _command(protocol.Check, self.check)),
+            ("typing", _command(protocol.Typing, self.typing)),
+            ("read", _command(protocol.Read, self.read)),
             ("state", _command(protocol.State, self.state)),
         ]
         app.add_routes([web.post(f"{protocol.COMMANDS}/{name}", handler) for name, handler in table])
@@ -93,8 +97,33 @@ class Commands:
             return NotOwner()
         if session.client is None or not session.may_send:
             return NotConnected()
-        answer = await session.client.are_on_whatsapp(tuple(command.phones))
-        return answer if isinstance(answer, Refused | NotConnected) else Checked(on_whatsapp=dict(answer))
+        answer = await self._numbers.check(session.client, command.phones, session=session.connection_id)
+        if isinstance(answer, Refused | NotConnected):
+            return answer
+        return Checked(
+            on_whatsapp={phone: jid is not None for phone, jid in answer.items()},
+            jids={phone: jid for phone, jid in answer.items() if jid is not None},
+        )
+
+    async def typing(self, command: protocol.Typing) -> BaseModel:
+        session = self._held(command.connection_id, command.epoch)
+        if session is None:
+            return NotOwner()
+        if session.client is None or not session.may_send:
+            return NotConnected()
+        return await session.client.show_typing(command.to, command.state)
+
+    async def read(self, command: protocol.Read) -> BaseModel:
+        session = self._held(command.connection_id, command.epoch)
+        if session is None:
+            return NotOwner()
+        for one in command.messages:
+            if session.client is None or not session.may_send:
+                return NotConnected()
+            answer = await session.client.mark_read(one.chat, one.sender, tuple(one.wire_ids))
+            if not isinstance(answer, Shown):
+                return answer
+        return Shown()
 
     async def state(self, command: protocol.State) -> BaseModel:
         session = self._roster.get(ConnectionId(command.connection_id))

@@ -75,7 +75,7 @@ class Traces(Protocol):
 class Numbers(Protocol):
     """Knows which numbers are on WhatsApp."""
 
-    async def is_on_whatsapp(self, client: WhatsAppClient, phone: str) -> bool | Refused | NotConnected: ...
+    async def jid_of(self, client: WhatsAppClient, phone: str) -> str | Refused | NotConnected | None: ...
 
 
 @dataclass(slots=True)
@@ -185,19 +185,21 @@ class SendDesk:
         return answer
 
     async def _deliver(self, command: Send, session: Sender, client: WhatsAppClient) -> Answer:
-        if command.to.endswith(_NUMBERS):
-            known = await self._numbers.is_on_whatsapp(client, command.to.removesuffix(_NUMBERS))
-            if known is False:
+        to = command.to
+        if to.endswith(_NUMBERS):
+            known = await self._numbers.jid_of(client, to.removesuffix(_NUMBERS))
+            if known is None:
                 return Refused(code="NUMBER_NOT_ON_WHATSAPP", detail="This number is not on WhatsApp.", permanent=True)
-            if known is not True:
+            if not isinstance(known, str):
                 return known
+            to = known
         # The question may have taken long: a lease that lapsed meanwhile may be another host's by now.
         if not session.may_send or session.epoch != command.epoch:
             return NotConnected()
         failpoints.reach("host_before_send")
         answer = await client.send(
             Outgoing(
-                to=command.to,
+                to=to,
                 type=command.type,
                 payload=command.payload,
                 secret=command.secret,

@@ -14,21 +14,25 @@ import structlog
 from neonize._binder import ProxySettings
 from neonize.exc import NeonizeError
 from neonize.proto.waCompanionReg import WAWebProtobufsCompanionReg_pb2 as companion
-from neonize.utils.enum import ClientName, ClientType
+from neonize.utils.enum import ChatPresence, ChatPresenceMedia, ClientName, ClientType, ReceiptType
 
 from session_host.device_store import DeviceStore
 from session_host.whatsapp import contents, refusals
 from session_host.whatsapp.bridge import Bridge, BridgedClient, jid_of
+from session_host.whatsapp.inbound import text_of
 from session_host.whatsapp.library import Library
 from session_host.whatsapp.port import ClientFactory, ClientSpec, DeviceMissing, Ended, Outgoing, WhatsAppClient
 from shared.domain.errors import Unavailable
-from shared.hosts.protocol import Ambiguous, NotConnected, Refused, Sent
+from shared.domain.ids import WireId
+from shared.hosts.protocol import Ambiguous, NotConnected, Refused, Sent, Shown, TypingState
 
 # A connect adds its client to the library's map before it dials, so its first sign of life comes after that. Without
 # a sign (a dial that hangs) the map was written long ago by then.
 _REGISTERED_S: Final = 5.0
 # Calls that only ask WhatsApp something; the library gives up by itself after about as long.
 _ASK_S: Final = 70.0
+# Calls that only write to the socket.
+_SHOW_S: Final = 10.0
 # The library's handlers take some milliseconds once the store answers.
 _DRY_S: Final = 0.2
 _PROPS: Final = companion.DeviceProps(os="ZapHub", platformType=companion.DeviceProps.CHROME)
@@ -151,7 +155,7 @@ class NeonizeClient:
             return answer
         return Sent(wire_id=answer.ID, at=datetime.fromtimestamp(answer.Timestamp, UTC))
 
-    async def are_on_whatsapp(self, phones: tuple[str, ...]) -> Mapping[str, bool] | Refused | NotConnected:
+    async def jids_of(self, phones: tuple[str, ...]) -> Mapping[str, str | None] | Refused | NotConnected:
         answer = await self._call(
             lambda: self._client.is_on_whatsapp(*(f"+{phone}" for phone in phones)), timeout_s=_ASK_S
         )
@@ -160,8 +164,26 @@ class NeonizeClient:
                 return answer
             case Ambiguous():
                 return Refused(code="UNAVAILABLE", detail="WhatsApp did not answer a question about the recipient.")
-        found = {one.Query.lstrip("+").partition("@")[0]: bool(one.IsIn) for one in answer}
-        return {phone: found.get(phone, False) for phone in phones}
+        found = {one.Query.lstrip("+").partition("@")[0]: text_of(one.JID) for one in answer if one.IsIn}
+        return {phone: found.get(phone) for phone in phones}
+
+    async def show_typing(self, chat: str, state: TypingState) -> Shown | Refused | NotConnected:
+        media = ChatPresenceMedia.CHAT_PRESENCE_MEDIA_TEXT
+        presence = ChatPresence.CHAT_PRESENCE_PAUSED if state == "paused" else ChatPresence.CHAT_PRESENCE_COMPOSING
+        if state == "recording":
+            media = ChatPresenceMedia.CHAT_PRESENCE_MEDIA_AUDIO
+        to = jid_of(chat)
+        return _shown(await self._call(lambda: self._client.send_chat_presence(to, presence, media), timeout_s=_SHOW_S))
+
+    async def mark_read(self, chat: str, sender: str, wire_ids: tuple[WireId, ...]) -> Shown | Refused | NotConnected:
+        return _shown(
+            await self._call(
+                lambda: self._client.mark_read(
+                    *wire_ids, chat=jid_of(chat), sender=jid_of(sender), receipt=ReceiptType.READ
+                ),
+                timeout_s=_SHOW_S,
+            )
+        )
 
     async def _call(self, call: "Any", *, timeout_s: float | None) -> Any:  # noqa: ANN401 - neonize ships no types
         """What the library answered, or what its error means. Past the timeout the library's side goes on alone."""
@@ -188,6 +210,14 @@ class NeonizeClient:
         error = pump.exception()
         if self._bridge is not None and not self._bridge.is_closed:
             self._bridge.emit(Ended(None if error is None else type(error).__name__))
+
+
+def _shown(answer: object) -> Shown | Refused | NotConnected:
+    if isinstance(answer, Refused | NotConnected):
+        return answer
+    if isinstance(answer, Ambiguous):
+        return Refused(code="UNAVAILABLE", detail="The library did not answer in time.")
+    return Shown()
 
 
 def _text(error: NeonizeError) -> str:

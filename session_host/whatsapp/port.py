@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from shared.domain.ids import ConnectionId, WireId
-from shared.hosts.protocol import Ambiguous, NotConnected, Quoted, Refused, Sent
+from shared.hosts.protocol import Ambiguous, NotConnected, Quoted, Refused, Sent, Shown, TypingState
 
 # ---- what the client tells its session, on the loop and in order
 
@@ -222,8 +222,14 @@ class WhatsAppClient(Protocol):
     async def send(self, message: Outgoing) -> Sent | Refused | Ambiguous | NotConnected:
         """Send one message and wait for WhatsApp's answer, up to the library's own 75 s."""
 
-    async def are_on_whatsapp(self, phones: tuple[str, ...]) -> Mapping[str, bool] | Refused | NotConnected:
-        """Which of these numbers (digits) are on WhatsApp."""
+    async def jids_of(self, phones: tuple[str, ...]) -> Mapping[str, str | None] | Refused | NotConnected:
+        """By which JID WhatsApp knows each of these numbers (digits); None for one that is not there."""
+
+    async def show_typing(self, chat: str, state: TypingState) -> Shown | Refused | NotConnected:
+        """Let a chat see that somebody types or records, or does no longer."""
+
+    async def mark_read(self, chat: str, sender: str, wire_ids: tuple[WireId, ...]) -> Shown | Refused | NotConnected:
+        """Let the writer of these messages see that they were read."""
 
 
 Emit = Callable[[ClientEvent], None]  # called on the loop

@@ -32,7 +32,7 @@ from session_host.whatsapp.port import (
 )
 from shared.domain.errors import Unavailable
 from shared.domain.ids import WireId
-from shared.hosts.protocol import Ambiguous, NotConnected, Refused, Sent
+from shared.hosts.protocol import Ambiguous, NotConnected, Refused, Sent, Shown, TypingState
 
 NUMBERS = "@s.whatsapp.net"
 
@@ -59,6 +59,8 @@ class SimulatedWhatsApp:
     answers: deque[Refused | Ambiguous] = field(default_factory=deque)
     leaves: bool = True
     is_store_away: bool = False
+    signals: list[tuple[str, ...]] = field(default_factory=list)
+    asked: int = 0  # numbers that clients asked about
     devices: set[str] = field(default_factory=set)
     traces: dict[bytes, tuple[str, WireId]] = field(default_factory=dict)
     numbers: dict[str, str] = field(default_factory=dict)
@@ -199,6 +201,12 @@ class SimulatedWhatsApp:
         self.wire.append(OnWire(wire_id=wire_id, session_phone=device.partition(":")[0], message=message))
         return answer or Sent(wire_id=wire_id, at=datetime.now(UTC))
 
+    def see(self, client: "SimulatedClient", signal: tuple[str, ...]) -> Shown | NotConnected:
+        if not self.is_online(client):
+            return NotConnected()
+        self.signals.append(signal)
+        return Shown()
+
     def is_online(self, client: "SimulatedClient") -> bool:
         return client in self._online.values()
 
@@ -253,10 +261,17 @@ class SimulatedClient:
     async def send(self, message: Outgoing) -> Sent | Refused | Ambiguous | NotConnected:
         return self._server.take(self, message)
 
-    async def are_on_whatsapp(self, phones: tuple[str, ...]) -> Mapping[str, bool] | Refused | NotConnected:
+    async def jids_of(self, phones: tuple[str, ...]) -> Mapping[str, str | None] | Refused | NotConnected:
         if not self._server.is_online(self):
             return NotConnected()
-        return {phone: phone not in self._server.not_on_whatsapp for phone in phones}
+        self._server.asked += len(phones)
+        return {phone: None if phone in self._server.not_on_whatsapp else f"{phone}{NUMBERS}" for phone in phones}
+
+    async def show_typing(self, chat: str, state: TypingState) -> Shown | Refused | NotConnected:
+        return self._server.see(self, (chat, state))
+
+    async def mark_read(self, chat: str, sender: str, wire_ids: tuple[WireId, ...]) -> Shown | Refused | NotConnected:
+        return self._server.see(self, (chat, sender, *wire_ids))
 
     def tell(self, event: ClientEvent) -> None:
         if not self._is_stopped:

@@ -21,6 +21,7 @@ from shared.hosts.protocol import (
     OpenAnswer,
     PairCodeAnswer,
     SendAnswer,
+    ShowAnswer,
     StateAnswer,
     Taken,
 )
@@ -32,6 +33,8 @@ A = TypeVar("A")
 _CONNECT_S: Final = 2.0
 # A command that only changes the host's own state, or asks its store.
 _QUICK_S: Final = 10.0
+# A command that only writes to the socket; the host itself gives up after 10 s.
+_SHOW_S: Final = 15.0
 # Closing waits for the library, logging out for WhatsApp too.
 _END_S: Final = 30.0
 _MOST_CONNECTIONS: Final = 200
@@ -102,6 +105,14 @@ class HostClient:
     async def check(self, owner: Owner, command: protocol.Check) -> CheckAnswer:
         """Which numbers are on WhatsApp."""
         return await self._ask(owner.address, "check", command, protocol.CHECK_ANSWER, timeout_s=_END_S)
+
+    async def typing(self, owner: Owner, command: protocol.Typing) -> ShowAnswer:
+        """Show that somebody types."""
+        return await self._ask(owner.address, "typing", command, protocol.SHOW_ANSWER, timeout_s=_SHOW_S)
+
+    async def read(self, owner: Owner, command: protocol.Read) -> ShowAnswer:
+        """Show that messages were read."""
+        return await self._ask(owner.address, "read", command, protocol.SHOW_ANSWER, timeout_s=_SHOW_S)
 
     async def state(self, owner: Owner, command: protocol.State) -> StateAnswer:
         """What the host itself knows."""

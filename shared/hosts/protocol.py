@@ -102,6 +102,34 @@ class Check(_Strict):
     phones: list[str] = Field(min_length=1, max_length=100)
 
 
+TypingState = Literal["composing", "recording", "paused"]
+
+
+class Typing(_Strict):
+    """Let the chat `to` see that somebody types, or records a voice note, or does no longer."""
+
+    connection_id: UUID
+    epoch: int
+    to: str
+    state: TypingState
+
+
+class ReadFrom(_Strict):
+    """Messages of one writer in one chat; the JIDs are those of their stanzas."""
+
+    chat: str
+    sender: str
+    wire_ids: list[WireId] = Field(min_length=1)
+
+
+class Read(_Strict):
+    """Let the writers of these messages see that they were read."""
+
+    connection_id: UUID
+    epoch: int
+    messages: list[ReadFrom] = Field(min_length=1, max_length=100)
+
+
 class State(_Strict):
     connection_id: UUID
 
@@ -249,14 +277,25 @@ PAIR_CODE_ANSWER: TypeAdapter[PairCodeAnswer] = TypeAdapter(PairCodeAnswer)
 
 
 class Checked(_Answer):
-    """Each number, and whether it is on WhatsApp."""
+    """Each number, whether it is on WhatsApp, and the JID by which WhatsApp knows those that are."""
 
     kind: Literal["checked"] = "checked"
     on_whatsapp: dict[str, bool]
+    jids: dict[str, str] = {}
 
 
 CheckAnswer = Annotated[Checked | Refused | NotOwner | NotConnected, Field(discriminator="kind")]
 CHECK_ANSWER: TypeAdapter[CheckAnswer] = TypeAdapter(CheckAnswer)
+
+
+class Shown(_Answer):
+    """It was handed to WhatsApp, which confirms no such thing."""
+
+    kind: Literal["shown"] = "shown"
+
+
+ShowAnswer = Annotated[Shown | Refused | NotOwner | NotConnected, Field(discriminator="kind")]
+SHOW_ANSWER: TypeAdapter[ShowAnswer] = TypeAdapter(ShowAnswer)
 
 
 class StateAnswer(_Answer):

@@ -121,7 +121,7 @@ async def a_message_is_sent_once_and_its_secret_finds_the_wire_id(world: World, 
 async def it_knows_who_is_on_whatsapp(world: World, phone: str) -> None:
     watched, _ = await paired(world, phone)
 
-    assert await watched.client.are_on_whatsapp((CONTACT, NOBODY)) == {CONTACT: True, NOBODY: False}
+    assert await watched.client.jids_of((CONTACT, NOBODY)) == {CONTACT: f"{CONTACT}@s.whatsapp.net", NOBODY: None}
     await watched.client.stop(deadline_s=5)
 
 
@@ -194,7 +194,7 @@ async def calls_before_the_start_and_after_the_stop_do_nothing(world: World, pho
     late, _ = await paired(world, phone)
     await late.client.stop(deadline_s=5)
     assert await late.client.send(text("late")) == NotConnected()
-    assert await late.client.are_on_whatsapp((CONTACT,)) == NotConnected()
+    assert await late.client.jids_of((CONTACT,)) == NotConnected()
     assert await late.client.logout() is False
     assert await late.client.stop(deadline_s=1)
 

@@ -63,8 +63,9 @@ async def simulated_host(
                 on_leak=lambda: None,
             )
         )
-        desk = SendDesk(host, server, KnownNumbers(), group)
-        runner = web.AppRunner(Commands(roster, desk).application(token=TOKEN), access_log=None)
+        numbers = KnownNumbers()
+        desk = SendDesk(host, server, numbers, group)
+        runner = web.AppRunner(Commands(roster, desk, numbers).application(token=TOKEN), access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         address = f"http://127.0.0.1:{runner.addresses[0][1]}"
