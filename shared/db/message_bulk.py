@@ -58,7 +58,7 @@ class Meant:
 
 
 async def meant(connection: Connection, of: Meant, *, after: Place | None, limit: int) -> list[Record]:
-    """`id`, `connection_id`, `job_pk`, `created_at`, the oldest first; nothing is locked."""
+    """`id`, `connection_id`, `job_pk`, `created_at`, `order_key`, the oldest first; nothing is locked."""
     return await connection.fetch(_SQL.meant, *of._parameters(), *(after or (None, None)), limit)  # noqa: SLF001 - of this module
 
 

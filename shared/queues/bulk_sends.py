@@ -39,6 +39,7 @@ class Changed:
 
 
 ChangeBatch = Callable[[Transaction, Sequence[Record]], Awaitable[int]]
+Arrange = Callable[[Sequence[Record]], list[Record]]
 
 
 async def cancel(queues: Queues, meant: Meant, *, budget_s: float = BUDGET_S) -> Changed:
@@ -46,7 +47,7 @@ async def cancel(queues: Queues, meant: Meant, *, budget_s: float = BUDGET_S) ->
 
     A crash in the middle leaves each message either cancelled whole or untouched. Calling again is safe.
     """
-    return await _each_batch(queues, meant, _cancel, budget_s=budget_s)
+    return await _each_batch(queues, meant, _cancel, budget_s=budget_s, arrange=_chat_by_chat)
 
 
 async def retry(queues: Queues, meant: Meant, *, default_ttl_s: int, budget_s: float = BUDGET_S) -> Changed:
@@ -55,19 +56,22 @@ async def retry(queues: Queues, meant: Meant, *, default_ttl_s: int, budget_s: f
     async def change(tx: Transaction, rows: Sequence[Record]) -> int:
         return await retry_batch(tx, rows, statuses=meant.statuses, default_ttl_s=default_ttl_s)
 
-    return await _each_batch(queues, meant, change, budget_s=budget_s)
+    return await _each_batch(queues, meant, change, budget_s=budget_s, arrange=list)
 
 
-async def _each_batch(queues: Queues, meant: Meant, change: ChangeBatch, *, budget_s: float) -> Changed:
+async def _each_batch(
+    queues: Queues, meant: Meant, change: ChangeBatch, *, budget_s: float, arrange: Arrange
+) -> Changed:
     ends_at = time.monotonic() + budget_s
     count, after = 0, None
     while True:
         async with queues.pool.acquire() as connection:
             rows = await message_bulk.meant(connection, meant, after=after, limit=_ROUND)
-        for start in range(0, len(rows), BATCH):
+        arranged = arrange(rows)
+        for start in range(0, len(arranged), BATCH):
             if time.monotonic() >= ends_at:
                 return Changed(count, complete=False)
-            batch = rows[start : start + BATCH]
+            batch = arranged[start : start + BATCH]
             count += await retry_collisions(lambda: _commit(queues, change, batch))  # noqa: B023 - called now
         if len(rows) < _ROUND:
             return Changed(count)
@@ -77,6 +81,19 @@ async def _each_batch(queues: Queues, meant: Meant, change: ChangeBatch, *, budg
 async def _commit(queues: Queues, change: ChangeBatch, rows: Sequence[Record]) -> int:
     async with queues.transaction() as tx:
         return await change(tx, rows)
+
+
+def _chat_by_chat(rows: Sequence[Record]) -> list[Record]:
+    """The chats in the order of their first messages, each whole.
+
+    A chat that ends in one batch ends at once; otherwise each batch would let the next of its messages go on, for the
+    batch after it to end.
+    """
+    chats: dict[object, list[Record]] = {}
+    for row in rows:
+        chat = row["id"] if row["order_key"] is None else (row["connection_id"], row["order_key"])
+        chats.setdefault(chat, []).append(row)
+    return [row for chat in chats.values() for row in chat]
 
 
 def _place(row: Record) -> Place:

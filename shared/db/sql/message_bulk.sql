@@ -4,8 +4,10 @@
 -- $1 tenant, $2 allowed connections or NULL, $3 statuses, $4 statuses of connections that do not count, $5 connection, $6 error code, $7 jid,
 -- $8 created after, $9 created before, $10 metadata that it contains, $11 ids (each or NULL), $12/$13 created_at and id of the last one seen
 -- or NULL, $14 limit. The oldest first.
-SELECT id, connection_id, job_pk, created_at
-  FROM messages_meant_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+SELECT f.id, f.connection_id, f.job_pk, f.created_at, o.order_key
+  FROM messages_meant_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) f
+ CROSS JOIN LATERAL (SELECT m.order_key FROM messages m WHERE m.id = f.id OFFSET 0) o
+ ORDER BY f.created_at, f.id;
 
 -- name: count_meant
 -- As `meant`, $1 to $11.

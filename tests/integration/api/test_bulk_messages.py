@@ -335,3 +335,28 @@ async def test_what_a_crash_leaves_is_whole(
     )
     assert halves == 0
     assert (await bulk_sends.cancel(queues, meant)).count == 3
+
+
+async def test_a_chat_is_cancelled_whole_before_the_next(
+    api: httpx.AsyncClient,
+    connection: dict[str, Any],
+    queues: Queues,
+    database: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise each batch would make the next message of every chat ready, only for the batch after it to end it."""
+    for _ in range(3):
+        await _accept(api, connection, 2)
+    monkeypatch.setattr(bulk_sends, "BATCH", 3)
+    batches: list[set[str]] = []
+
+    async def note(_connection: Any, ids: list[UUID], *_to: Any) -> tuple[int, set[Any]]:
+        rows = await database.fetch("SELECT jid FROM messages WHERE id = ANY($1::uuid[])", ids)
+        batches.append({row["jid"] for row in rows})
+        return len(ids), set()
+
+    monkeypatch.setattr(bulk_sends, "message_bulk", SimpleNamespace(meant=message_bulk.meant, move=note))
+    meant = Meant(tenant_id=DEFAULT_TENANT, allowed=None, wanted=MessageFilter(), statuses=CANCELABLE)
+
+    assert (await bulk_sends.cancel(queues, meant)).count == 6
+    assert [len(chats) for chats in batches] == [1, 1]
