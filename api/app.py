@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI
 
 from api import docs_page, error_pages, problems
+from api.compat import mounting
 from api.cors import CorsBySetting
 from api.door import Door, door_of
 from api.edge import Edge
@@ -74,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         log.configure(level=chosen.log_level, fmt=chosen.log_format)
         async with opened(chosen) as resources:
             app.state.resources = resources
+            mounting.mount(app, chosen.compat)
             app.state.door = door_of(chosen)
             presence.announce(chosen.run_dir, chosen.part or "api")
             _log.info("api_started")

@@ -5,6 +5,7 @@ with the variable's name (`load` raises Misconfigured). `.env.example` lists all
 """
 
 import ipaddress
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,6 +33,10 @@ def _concurrency(value: Any) -> Any:  # noqa: ANN401 - as above
     return {name.strip(): int(number) for name, _, number in pairs}
 
 
+def _doors(value: Any) -> Any:  # noqa: ANN401 - as above
+    return [] if value == "none" else _split(value)
+
+
 def _url(schemes: tuple[str, ...]) -> AfterValidator:
     def check(value: str) -> str:
         if urlsplit(value).scheme not in schemes:
@@ -48,8 +53,16 @@ def _media_store(value: str) -> str:
     return value
 
 
+class CompatDoor(StrEnum):
+    """A door for clients of another gateway (docs/migration.md)."""
+
+    EVOLUTION = "evolution"
+    CLOUD = "cloud"
+
+
 Csv = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[list[Network], NoDecode, BeforeValidator(_split)]
+Doors = Annotated[list[CompatDoor], NoDecode, BeforeValidator(_doors)]
 Concurrency = Annotated[dict[QueueName, Annotated[int, Field(ge=1, le=1000)]], NoDecode, BeforeValidator(_concurrency)]
 DatabaseUrl = Annotated[str, _url(("postgresql", "postgres"))]
 RedisUrl = Annotated[str, _url(("redis", "rediss", "unix"))]
@@ -87,6 +100,9 @@ class Settings(BaseSettings):
     )
     trusted_proxies: Networks = Field([], description="CIDRs whose X-Forwarded-For is believed")
     cors_origins: Csv = Field([], description="origins whose browsers may call the API")
+    compat: Doors = Field(
+        [CompatDoor.EVOLUTION, CompatDoor.CLOUD], description="doors for clients of other gateways; none: no door"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least severe line to write"
     )

@@ -132,6 +132,13 @@ async def revoke(connection: Connection, key_id: UUID, *, tenant_id: TenantId) -
     return _found(await connection.fetchrow(_SQL.revoke, key_id, tenant_id))
 
 
+async def revoke_of_connection(
+    connection: Connection, connection_id: ConnectionId, *, name: str, tenant_id: TenantId
+) -> None:
+    """End the keys of this name that are limited to this connection alone; again, and nothing changes."""
+    await connection.execute(_SQL.revoke_of_connection, tenant_id, connection_id, name)
+
+
 def _hash(key: bytes) -> bytes:
     return sha256(key).digest()
 

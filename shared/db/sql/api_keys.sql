@@ -49,3 +49,12 @@ UPDATE api_keys
  WHERE id = $1
    AND tenant_id = $2
 RETURNING id, name, key_hint, scopes, connection_ids, created_at, expires_at, revoked_at, last_used_at;
+
+-- name: revoke_of_connection
+-- $1 tenant, $2 connection, $3 name. The keys of this name that are limited to this connection alone.
+UPDATE api_keys
+   SET revoked_at = now()
+ WHERE tenant_id = $1
+   AND connection_ids = ARRAY[$2::uuid]
+   AND name = $3
+   AND revoked_at IS NULL;

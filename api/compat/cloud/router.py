@@ -1,0 +1,119 @@
+"""The Cloud API's `messages` call: `POST /compat/cloud/v21.0/{phone_number_id}/messages`, with or without a version."""
+
+from typing import Annotated, Any, Final, TypeVar
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Depends, Path, Request, Response
+from pydantic import ValidationError
+
+from api import sending
+from api.answers import answer
+from api.auth import Principal, allowed
+from api.compat import named
+from api.compat.cloud.inputs import KINDS, UNSENT, MarkRead, SendMessage, Strict
+from api.compat.cloud.route import CloudRoute, NoSuchObject, Unsupported
+from api.compat.translation import as_send
+from api.idempotency_key import keyed_request
+from api.problems import invalid, wrong_value
+from api.resources import Resources
+from api.routes import chats
+from api.routes.connections import Parts
+from shared.db.api_keys import Scope
+from shared.domain.errors import InvalidInput
+from shared.domain.jid import Server, parse_jid
+from shared.domain.message import MessageType
+from shared.webhooks.formats.occasion import number_of
+from shared.webhooks.formats.wamid import reference_of, wamid
+
+PREFIX: Final = "/compat/cloud"
+
+# As with the other door: its documentation is Meta's.
+router = APIRouter(prefix=PREFIX, route_class=CloudRoute, include_in_schema=False)
+
+Writer = Annotated[Principal, Depends(allowed(Scope.MESSAGES_WRITE))]
+Said = Annotated[dict[str, Any], Body()]
+Version = Annotated[str, Path(pattern=r"^v[0-9]{1,3}\.[0-9]{1,3}$")]
+Shape = TypeVar("Shape", bound=Strict)
+
+
+@router.post("/{phone_number_id}/messages")
+async def send_unversioned(
+    request: Request, phone_number_id: str, body: Said, caller: Writer, parts: Parts
+) -> Response:
+    return await _take(request, phone_number_id, body, caller, parts)
+
+
+@router.post("/{version}/{phone_number_id}/messages")
+async def send(
+    request: Request,
+    version: Version,  # noqa: ARG001 - every version is answered alike: what ZapHub takes is in each of them
+    phone_number_id: str,
+    body: Said,
+    caller: Writer,
+    parts: Parts,
+) -> Response:
+    return await _take(request, phone_number_id, body, caller, parts)
+
+
+@router.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+async def refuse_path(path: str) -> Response:
+    raise NoSuchObject(path)
+
+
+async def _take(
+    request: Request, phone_number_id: str, body: dict[str, Any], caller: Principal, parts: Resources
+) -> Response:
+    connection = await named.find(parts, caller, phone_number_id)
+    if connection is None:
+        raise NoSuchObject(phone_number_id)
+    connection_id = UUID(connection["id"])
+    if "status" in body:
+        read = _parsed(MarkRead, body)
+        message_id = _reference(read.message_id, pointer="/message_id")
+        await chats.mark_read(connection_id, chats.MarkRead(message_ids=[message_id]), caller, parts)
+        return answer({"success": True})
+    if body.get("type") in UNSENT:
+        raise Unsupported(f"ZapHub sends no message of the type {body['type']}; it sends {', '.join(KINDS)}.")
+    said = _parsed(SendMessage, body)
+    wanted = as_send(_fields(said), places={"/to": "/to", "/metadata": "", **said.content().places})
+    sent = await sending.send(parts, caller, connection_id, wanted, await keyed_request(request, caller))
+    return answer(_shown(said, sent.message))
+
+
+def _fields(said: SendMessage) -> dict[str, Any]:
+    """The message in our words. Raises InvalidInput for a group, and for a message id that Meta made."""
+    if parse_jid(said.to, pointer="/to").server is Server.GROUP:
+        raise InvalidInput("This is a group; with recipient_type individual it is a person.", pointer="/to")
+    content = said.content()
+    fields: dict[str, Any] = {"to": said.to, "type": content.type.value, "payload": content.payload}
+    if said.reaction is not None and content.type is MessageType.REACTION:
+        named_by = _reference(said.reaction.message_id, pointer="/reaction/message_id")
+        fields["payload"] = {**content.payload, "message_id": named_by}
+    if said.context is not None:
+        fields["reply_to"] = _reference(said.context.message_id, pointer="/context/message_id")
+    if said.biz_opaque_callback_data is not None:
+        fields["metadata"] = {"biz_opaque_callback_data": said.biz_opaque_callback_data}
+    return fields
+
+
+def _reference(text: str, *, pointer: str) -> str:
+    reference = reference_of(text)
+    if reference is None:
+        raise InvalidInput("This is no message id that ZapHub gave.", pointer=pointer)
+    return reference
+
+
+def _parsed(shape: type[Shape], body: dict[str, Any]) -> Shape:
+    try:
+        return shape.model_validate(body)
+    except ValidationError as error:
+        wrong = [wrong_value({**one, "loc": ("body", *one["loc"])}) for one in error.errors(include_url=False)]
+        raise invalid(wrong) from None
+
+
+def _shown(said: SendMessage, message: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "messaging_product": "whatsapp",
+        "contacts": [{"input": said.to, "wa_id": number_of(message["jid"])}],
+        "messages": [{"id": wamid(message["id"])}],
+    }
