@@ -62,6 +62,8 @@ def allowed(scope: Scope) -> Callable[[Request, Resources], Coroutine[Any, Any, 
             raise lacking(scope)
         return principal
 
+    # For `api.openapi`, which tells of it, and for the test that tries every route.
+    check.scope = scope  # type: ignore[attr-defined]
     return check
 
 

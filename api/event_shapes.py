@@ -1,14 +1,12 @@
 """Events and tickets as clients see them: models and errors for the OpenAPI document, and what builds them."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from api.webhook_shapes import ProblemDocument
+from api.shapes import Shape
 from shared.db.events import Event
 
 _ID: Final = "3f0c9a54-7a55-4b8e-9d0e-6f6a1f0f2c11"
@@ -21,11 +19,7 @@ STREAM_EXAMPLE: Final = (
 )
 
 
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class EventShown(_Shape):
+class EventShown(Shape):
     """Something that happened, in the order in which it is in the log."""
 
     id: UUID = Field(examples=[_ID])
@@ -40,40 +34,19 @@ class EventShown(_Shape):
     created_at: datetime = Field(examples=["2026-01-31T12:00:00.000Z"])
 
 
-class EventPage(_Shape):
+class EventPage(Shape):
     data: list[EventShown]
     next_cursor: str | None = Field(
         examples=[_CURSOR], description="give it as `after` to go on; null: that is all there is by now"
     )
 
 
-class Ticket(_Shape):
+class Ticket(Shape):
     """Opens one stream without a key."""
 
     ticket: str = Field(examples=["zt_Jb2VVSBtKcFqHQ6qM4pZ0u4gBvQ8yHk8sF3n1xTq0aY"])
     expires_at: datetime = Field(examples=["2026-01-31T12:00:45.000Z"])
     cursor: str = Field(examples=[_CURSOR], description="where the log is now; give it as `after` of the first stream")
-
-
-_WHY: Final[Mapping[int, str]] = {
-    HTTPStatus.UNAUTHORIZED: "`UNAUTHORIZED`: the key is missing or wrong, or the ticket unknown, used or expired",
-    HTTPStatus.FORBIDDEN: "`FORBIDDEN`: the key lacks the scope `events:read`",
-    HTTPStatus.NOT_FOUND: "`NOT_FOUND`: there is no such connection, or the key may not see it",
-    HTTPStatus.GONE: "`EVENT_GONE`: the event after which to go on is no longer in the log",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "`VALIDATION_ERROR`: `errors` names each value",
-    HTTPStatus.TOO_MANY_REQUESTS: "`RATE_LIMITED`: the key has too many streams open",
-    HTTPStatus.SERVICE_UNAVAILABLE: "`UNAVAILABLE`: Postgres does not answer, or the process has too many streams open",
-}
-
-
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """A route's errors for the OpenAPI document: those of every call on events, and `statuses`."""
-    always = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE)
-    schema = ProblemDocument.model_json_schema()
-    return {
-        int(status): {"description": _WHY[status], "content": {"application/problem+json": {"schema": schema}}}
-        for status in sorted({*always, *statuses})
-    }
 
 
 def event_shown(event: Event) -> dict[str, Any]:

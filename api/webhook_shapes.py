@@ -1,14 +1,13 @@
 """Endpoints and deliveries as clients see them: models for the OpenAPI document, functions that build what they say."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from api.inputs import Order
+from api.shapes import CONNECTION_ID, JobSummary, NextCursor, Shape
 from shared.db.pool import Record
 from shared.db.webhook_circuits import Circuit
 from shared.domain.webhook import DeliveryStatus, Endpoint, PayloadFormat
@@ -19,26 +18,24 @@ _TIME: Final = "2026-01-31T12:00:00.000Z"
 _ERROR: Final = {"code": "WEBHOOK_REFUSED", "detail": "the receiver answered 500"}
 
 
-class Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
 class Webhook(Shape):
     """An endpoint: where webhooks go. Neither its secret nor the values of its headers are shown."""
 
     id: UUID = Field(examples=[_ID])
     url: str = Field(examples=["https://example.com/zaphub"])
     events: list[str] = Field(examples=[["message.*"]], description="empty: only what is sent to it by name")
-    connection_ids: list[UUID] | None = Field(description="null: every connection")
-    connection_id: UUID | None = Field(description="the connection whose `webhook_url` this is")
+    connection_ids: list[UUID] | None = Field(examples=[None], description="null: every connection")
+    connection_id: UUID | None = Field(examples=[None], description="the connection whose `webhook_url` this is")
     header_names: list[str] = Field(examples=[["Authorization"]])
     order: Order
     payload_format: PayloadFormat = Field(description="of what is made from now on; what waits keeps its form")
     enabled: bool
     disabled_reason: str | None = Field(examples=["the receiver answered 410 Gone"])
-    failing_since: datetime | None = Field(description="since then no try succeeded; null: the last one did")
+    failing_since: datetime | None = Field(
+        examples=[None], description="since then no try succeeded; null: the last one did"
+    )
     paused_until: datetime | None = Field(
-        description="it failed so often that nothing is tried before this; then one delivery is"
+        examples=[None], description="it failed so often that nothing is tried before this; then one delivery is"
     )
     created_at: datetime = Field(examples=[_TIME])
     updated_at: datetime = Field(examples=[_TIME])
@@ -56,13 +53,17 @@ class NewWebhook(Webhook):
 
 class RotatedSecret(Shape):
     id: UUID = Field(examples=[_ID])
-    secret: str | None = Field(None, description="shown this once; absent when you brought it")
+    secret: str | None = Field(
+        None,
+        examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDpU2RtPDYnXs="],
+        description="shown this once; absent when you brought it",
+    )
     previous_valid_until: datetime = Field(examples=[_TIME], description="until then the secret before signs too")
 
 
 class WebhookPage(Shape):
     data: list[Webhook]
-    next_cursor: str | None
+    next_cursor: str | None = NextCursor
 
 
 class DeliveryError(Shape):
@@ -75,8 +76,10 @@ class Delivery(Shape):
 
     id: UUID = Field(examples=[_DELIVERY_ID], description="the header `webhook-id`, and the body's `id`")
     webhook_id: UUID = Field(examples=[_ID])
-    event_id: UUID = Field(description="in the event log; a test's is nowhere else")
-    connection_id: UUID | None
+    event_id: UUID = Field(
+        examples=["3f0c9a54-7a55-4b8e-9d0e-6f6a1f0f2c11"], description="in the event log; a test's is nowhere else"
+    )
+    connection_id: UUID | None = Field(examples=[CONNECTION_ID])
     event: str = Field(examples=["message.received"])
     sequence: int = Field(examples=[42])
     status: DeliveryStatus = Field(
@@ -87,7 +90,7 @@ class Delivery(Shape):
     last_error: DeliveryError | None = Field(examples=[_ERROR])
     next_attempt_at: datetime | None = Field(examples=[_TIME])
     created_at: datetime = Field(examples=[_TIME])
-    finished_at: datetime | None
+    finished_at: datetime | None = Field(examples=[None])
 
 
 class Attempt(Shape):
@@ -113,14 +116,7 @@ class DeliveryDetail(Delivery):
 
 class DeliveryPage(Shape):
     data: list[Delivery]
-    next_cursor: str | None
-
-
-class JobSummary(Shape):
-    id: str = Field(examples=[f"webhook-{_DELIVERY_ID}"])
-    queue: str = Field(examples=["webhook:delivery"])
-    state: str = Field(examples=["waiting"])
-    deduplicated: bool
+    next_cursor: str | None = NextCursor
 
 
 class Queued(Shape):
@@ -134,47 +130,7 @@ class Queued(Shape):
 class Replayed(Shape):
     count: int = Field(examples=[120], description="deliveries that are on their way by this call")
     complete: bool = Field(description="false: the time was up; call again, with `next_cursor` as `cursor`")
-    next_cursor: UUID | None
-
-
-class ProblemDocument(BaseModel):
-    """An error (RFC 9457). `code` is stable; docs/errors.md explains each."""
-
-    type: str = Field(examples=["urn:zaphub:error:NOT_FOUND"])
-    title: str
-    status: int
-    detail: str
-    code: str = Field(examples=["NOT_FOUND"])
-    request_id: str
-    retryable: bool
-    errors: list[dict[str, str]] | None = None
-
-
-_WHY: Final[Mapping[int, str]] = {
-    HTTPStatus.UNAUTHORIZED: "`UNAUTHORIZED`: the key is missing or wrong",
-    HTTPStatus.FORBIDDEN: "`FORBIDDEN`: the key lacks the scope, or is limited to some connections",
-    HTTPStatus.NOT_FOUND: "`NOT_FOUND`: there is none, or the key may not see it",
-    HTTPStatus.CONFLICT: "`INVALID_STATE` or `IDEMPOTENCY_CONFLICT`: `detail` says what forbids it",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "`VALIDATION_ERROR` or `WEBHOOK_TARGET_FORBIDDEN`: `errors` names each value",
-    HTTPStatus.SERVICE_UNAVAILABLE: "`UNAVAILABLE`: Postgres does not answer; nothing is known to be changed",
-}
-_ALWAYS: Final = (
-    HTTPStatus.UNAUTHORIZED,
-    HTTPStatus.FORBIDDEN,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-)
-
-
-def errors(*more: int) -> dict[int | str, dict[str, Any]]:
-    """A route's errors for the OpenAPI document: those of every call, and `more`."""
-    return {
-        int(status): {
-            "description": _WHY[status],
-            "content": {"application/problem+json": {"schema": ProblemDocument.model_json_schema()}},
-        }
-        for status in sorted({*_ALWAYS, *more})
-    }
+    next_cursor: UUID | None = Field(examples=[None])
 
 
 def webhook_shown(endpoint: Endpoint, circuit: Circuit | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from api.json_body import JsonRoute
 from api.resources import Resources
 from api.routes.connections import Parts
 from api.routes.messages import Writer
+from api.shapes import ChangedMany
 from shared.db import connections, message_bulk
 from shared.db.message_bulk import Meant
 from shared.domain.errors import NotFound
@@ -20,7 +21,12 @@ from shared.queues import bulk_sends
 router = APIRouter(tags=["messages"], route_class=JsonRoute)
 
 
-@router.post("/messages/cancel", status_code=202, summary="Take back every message of a filter that has not left")
+@router.post(
+    "/messages/cancel",
+    status_code=202,
+    summary="Take back every message of a filter that has not left",
+    response_model=ChangedMany,
+)
 async def cancel_messages(body: CancelMessages, caller: Writer, parts: Parts) -> Response:
     """`count` is how many were cancelled; what was being sent at that moment was left. `complete` false: call again."""
     meant = await _meant(parts, caller, body)
@@ -30,7 +36,12 @@ async def cancel_messages(body: CancelMessages, caller: Writer, parts: Parts) ->
     return accepted(count_shown(changed.count, dry_run=False, complete=changed.complete))
 
 
-@router.post("/messages/retry", status_code=202, summary="Send every message of a filter that failed once more")
+@router.post(
+    "/messages/retry",
+    status_code=202,
+    summary="Send every message of a filter that failed once more",
+    response_model=ChangedMany,
+)
 async def retry_messages(body: RetryMessages, caller: Writer, parts: Parts) -> Response:
     """Messages of a connection that refuses sends are left. `complete` false: call again."""
     meant = await _meant(parts, caller, body)

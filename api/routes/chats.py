@@ -11,8 +11,10 @@ from pydantic import Field
 
 from api.answers import answer
 from api.auth import Principal
+from api.chat_shapes import NumbersChecked, ReadShown, TypingShown
 from api.inputs import Input, Recipient
 from api.json_body import JsonRoute
+from api.problem_shapes import errors
 from api.problems import Problem
 from api.resources import Resources
 from api.routes.connections import Parts
@@ -47,7 +49,12 @@ class CheckNumbers(Input):
     phones: list[Phone] = Field(min_length=1, max_length=100, description="with country code")
 
 
-@router.post("/connections/{connection_id}/typing", summary="Show a chat that somebody types")
+@router.post(
+    "/connections/{connection_id}/typing",
+    summary="Show a chat that somebody types",
+    response_model=TypingShown,
+    responses=errors(409),
+)
 async def show_typing(connection_id: UUID, body: ShowTyping, caller: Writer, parts: Parts) -> Response:
     """WhatsApp confirms nothing: 200 says that it was handed over."""
     hosts, owner = await _online(connection_id, caller, parts)
@@ -56,7 +63,12 @@ async def show_typing(connection_id: UUID, body: ShowTyping, caller: Writer, par
     return answer({"to": str(body.to), "state": body.state})
 
 
-@router.post("/connections/{connection_id}/read", summary="Show the writers of messages that they were read")
+@router.post(
+    "/connections/{connection_id}/read",
+    summary="Show the writers of messages that they were read",
+    response_model=ReadShown,
+    responses=errors(409),
+)
 async def mark_read(connection_id: UUID, body: MarkRead, caller: Writer, parts: Parts) -> Response:
     """WhatsApp confirms nothing: 200 says that it was handed over. Again is harmless."""
     hosts, owner = await _online(connection_id, caller, parts)
@@ -66,7 +78,12 @@ async def mark_read(connection_id: UUID, body: MarkRead, caller: Writer, parts: 
     return answer({"count": len(body.message_ids)})
 
 
-@router.post("/connections/{connection_id}/contacts/check", summary="Ask which numbers are on WhatsApp")
+@router.post(
+    "/connections/{connection_id}/contacts/check",
+    summary="Ask which numbers are on WhatsApp",
+    response_model=NumbersChecked,
+    responses=errors(409),
+)
 async def check_numbers(connection_id: UUID, body: CheckNumbers, caller: Writer, parts: Parts) -> Response:
     """What was asked lately is remembered: for a day that a number is there, for five minutes that it is not.
 

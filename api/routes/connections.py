@@ -8,11 +8,13 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from api import lifecycle
 from api.answers import accepted, answer, job_summary
 from api.auth import Principal, allowed
+from api.connection_shapes import ConnectionChanged, ConnectionDetail, ConnectionPage, PatchedConnection
 from api.idempotency_key import keyed_request
 from api.inputs import CreateConnection, Input, Name, PatchConnection
 from api.json_body import JsonRoute
 from api.lifecycle import Changed
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, place_of
+from api.problem_shapes import errors
 from api.resources import Resources, resources
 from shared.db import connections
 from shared.db.api_keys import Scope
@@ -35,15 +37,24 @@ class ListConnections(Input):
     cursor: Cursor = None
 
 
-@router.post("/connections", status_code=202, summary="Create a connection and open it")
+@router.post(
+    "/connections",
+    status_code=202,
+    summary="Create a connection and open it",
+    response_model=ConnectionChanged,
+    responses=errors(409),
+)
 async def create_connection(request: Request, body: CreateConnection, caller: Writer, parts: Parts) -> Response:
+    """`job` opens it. With an `Idempotency-Key` a repeated request is the same one; `webhook_secret` is shown once."""
     caller.require_all_connections()
     changed = await lifecycle.create(parts, caller, body, await keyed_request(request, caller))
     return accepted(shown(changed))
 
 
-@router.get("/connections", summary="List connections, newest first")
+@router.get("/connections", summary="List connections, newest first", response_model=ConnectionPage)
 async def list_connections(query: Annotated[ListConnections, Query()], caller: Reader, parts: Parts) -> Response:
+    """Those that the key may see; deleted ones are gone."""
+    """Those that the key may see; deleted ones are gone."""
     after = place_of(query.cursor)
     async with parts.queues.pool.acquire() as connection:
         rows = await connections.list_objects(
@@ -60,7 +71,7 @@ async def list_connections(query: Annotated[ListConnections, Query()], caller: R
     )
 
 
-@router.get("/connections/{connection_id}", summary="Show a connection")
+@router.get("/connections/{connection_id}", summary="Show a connection", response_model=ConnectionDetail)
 async def get_connection(connection_id: UUID, caller: Reader, parts: Parts) -> Response:
     """`sending` tells of its line: how many messages wait, why it is paused, and when it is likely to be empty."""
     async with parts.queues.pool.acquire() as connection:
@@ -72,8 +83,14 @@ async def get_connection(connection_id: UUID, caller: Reader, parts: Parts) -> R
         return answer({**found, "sending": await line.sending(connection, ConnectionId(connection_id))})
 
 
-@router.patch("/connections/{connection_id}", summary="Change a connection")
+@router.patch(
+    "/connections/{connection_id}",
+    summary="Change a connection",
+    response_model=PatchedConnection,
+    responses=errors(409),
+)
 async def patch_connection(connection_id: UUID, body: PatchConnection, caller: Writer, parts: Parts) -> Response:
+    """What is given replaces what was there; null takes an optional value away."""
     changed = await lifecycle.patch(parts, caller, connection_id, body)
     return answer({**changed.connection, **_secret(changed)})
 

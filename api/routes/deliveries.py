@@ -10,6 +10,7 @@ from api.answers import accepted, answer, job_summary
 from api.deliveries import Sent
 from api.json_body import JsonRoute
 from api.pages import page, place_of
+from api.problem_shapes import errors
 from api.routes.connections import Parts
 from api.routes.webhooks import Reader, Writer
 from api.webhook_inputs import ListDeliveries, ReplayWebhook
@@ -20,7 +21,6 @@ from api.webhook_shapes import (
     Replayed,
     attempt_shown,
     delivery_shown,
-    errors,
 )
 from shared.db import webhook_log
 from shared.domain.jobs import QueueName

@@ -11,11 +11,12 @@ from pydantic import Field, model_validator
 from api.answers import answer
 from api.auth import Principal, allowed
 from api.event_feed import Feed
-from api.event_shapes import STREAM_EXAMPLE, EventPage, Ticket, errors, event_shown
+from api.event_shapes import STREAM_EXAMPLE, EventPage, Ticket, event_shown
 from api.event_stream import EventStream, Following
 from api.inputs import Input
 from api.json_body import JsonRoute
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, number_cursor_of, number_of
+from api.problem_shapes import errors
 from api.problems import Problem
 from api.resources import Resources, resources
 from api.routes.connections import Parts
@@ -100,7 +101,7 @@ TheFeed = Annotated[Feed, Depends(_feed)]
     operation_id="list_events",
     summary="Read the event log, oldest first",
     response_model=EventPage,
-    responses=errors(404, 410, 422),
+    responses=errors(404, 410),
 )
 async def list_events(query: Annotated[ListEvents, Query()], caller: Reader, parts: Parts, feed: TheFeed) -> Response:
     """Every event once, in one order for all readers. Without `after` it begins with the oldest that is kept.
@@ -131,7 +132,7 @@ async def list_events(query: Annotated[ListEvents, Query()], caller: Reader, par
     response_class=Response,
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM_EXAMPLE}}},
-        **errors(404, 410, 422, 429),
+        **errors(404, 410),
     },
 )
 async def stream_events(
@@ -172,7 +173,6 @@ async def stream_events(
     operation_id="create_event_ticket",
     summary="Get a ticket that opens one stream without a key",
     response_model=Ticket,
-    responses=errors(),
 )
 async def create_event_ticket(caller: Reader, parts: Parts, feed: TheFeed) -> Response:
     """For browsers, whose EventSource cannot send a key: `/events/stream?ticket=…`, once, within 45 s.

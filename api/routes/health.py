@@ -2,14 +2,16 @@
 
 import asyncio
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Literal
 
 from fastapi import APIRouter, Response
+from pydantic import Field
 
 from api.answers import answer
 from api.impatient import within
 from api.problems import Problem
 from api.routes.connections import Parts
+from api.shapes import Shape
 from shared.db.pool import AWAY, DatabaseError
 from shared.domain.errors import Unavailable
 from shared.domain.jobs import QueueName
@@ -19,12 +21,27 @@ router = APIRouter(tags=["health"])
 _ANSWER_S: Final = 2.0
 
 
-@router.get("/healthz", summary="Whether the process lives")
+class Health(Shape):
+    status: Literal["ok"]
+
+
+class Checks(Shape):
+    postgres: Literal["ok"]
+    bell: Literal["ok", "away"] = Field(description="away: jobs start up to a second later")
+
+
+class Readiness(Shape):
+    status: Literal["ok", "degraded"]
+    checks: Checks
+
+
+@router.get("/healthz", summary="Whether the process lives", response_model=Health)
 async def healthz() -> Response:
+    """Asks nothing of anybody, and is answered however busy the process is."""
     return answer({"status": "ok"})
 
 
-@router.get("/readyz", summary="Whether requests can be served: Postgres answers")
+@router.get("/readyz", summary="Whether requests can be served: Postgres answers", response_model=Readiness)
 async def readyz(parts: Parts) -> Response:
     """Without its bell ZapHub works, a second later: that is `degraded`, and still 200."""
     try:

@@ -8,6 +8,8 @@ from api import redo
 from api.answers import accepted, answer, state_shown
 from api.auth import Principal, allowed
 from api.json_body import JsonRoute
+from api.problem_shapes import errors
+from api.queue_shapes import Job, JobDeleted
 from api.routes.connections import Parts
 from shared.db.api_keys import Scope
 from shared.db.pool import Connection
@@ -21,14 +23,22 @@ Reader = Annotated[Principal, Depends(allowed(Scope.QUEUES_READ))]
 Writer = Annotated[Principal, Depends(allowed(Scope.QUEUES_WRITE))]
 
 
-@router.get("/jobs/{job_id}", summary="Show the newest job of this id")
+@router.get("/jobs/{job_id}", summary="Show the newest job of this id", response_model=Job)
 async def get_job(job_id: str, caller: Reader, parts: Parts) -> Response:
+    """Ids are readable, such as `msg-send-<message>`; an id is unique among jobs that have not ended."""
     async with parts.queues.pool.acquire() as connection:
         return answer(job_shown(await _found(connection, caller, job_id)))
 
 
-@router.post("/jobs/{job_id}/retry", status_code=202, summary="Let a dead letter run again")
+@router.post(
+    "/jobs/{job_id}/retry",
+    status_code=202,
+    summary="Let a dead letter run again",
+    response_model=Job,
+    responses=errors(409),
+)
 async def retry_job(job_id: str, caller: Writer, parts: Parts) -> Response:
+    """What it is about follows: a dead message is queued again. The answer is the job that runs."""
     async with parts.queues.pool.acquire() as connection:
         job = await _found(connection, caller, job_id)
     runs = await redo.job(parts, caller, job)
@@ -36,7 +46,13 @@ async def retry_job(job_id: str, caller: Writer, parts: Parts) -> Response:
         return accepted(job_shown(await _found(connection, caller, runs)))
 
 
-@router.delete("/jobs/{job_id}", summary="Cancel a job that waits or runs, forget one that has ended")
+@router.delete(
+    "/jobs/{job_id}",
+    status_code=202,
+    summary="Cancel a job that waits or runs, forget one that has ended",
+    response_model=JobDeleted,
+    responses=errors(409),
+)
 async def delete_job(job_id: str, caller: Writer, parts: Parts) -> Response:
     """`stopping`: it runs, and its worker stops it within seconds. A send that runs cannot be cancelled: 409."""
     async with parts.queues.pool.acquire() as connection:

@@ -13,9 +13,11 @@ from pydantic import Field
 from api import media
 from api.answers import answer
 from api.auth import Principal, allowed
+from api.chat_shapes import MediaFile
 from api.inputs import Input
 from api.media_range import Unsatisfiable, http_date, is_known, part_wanted
 from api.media_upload import receive
+from api.problem_shapes import errors
 from api.problems import Problem
 from api.routes.connections import Parts
 from shared.db.api_keys import Scope
@@ -49,7 +51,14 @@ class UploadMedia(Input):
     "/media",
     status_code=201,
     summary="Upload a file",
-    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": _FORM, "*/*": _BINARY}}},
+    response_model=MediaFile,
+    responses=errors(400, 408, 413, 415, 422),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"multipart/form-data": _FORM, "application/octet-stream": _BINARY},
+        }
+    },
 )
 async def upload_media(
     request: Request, query: Annotated[UploadMedia, Query()], caller: Writer, parts: Parts
@@ -67,9 +76,10 @@ async def upload_media(
     summary="Fetch a file, whole or one range of it",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"*/*": _BINARY}, "description": "The file"},
-        206: {"content": {"*/*": _BINARY}, "description": "The range"},
+        200: {"content": {"application/octet-stream": _BINARY}, "description": "The file, with its own Content-Type"},
+        206: {"content": {"application/octet-stream": _BINARY}, "description": "The range"},
         304: {"description": "The client has it, by If-None-Match"},
+        **errors(409, 410, 416),
     },
 )
 async def get_media(request: Request, media_id: UUID, caller: Reader, parts: Parts) -> Response:
@@ -110,7 +120,7 @@ async def get_media(request: Request, media_id: UUID, caller: Reader, parts: Par
 router.head("/media/{media_id}", include_in_schema=False)(get_media)
 
 
-@router.delete("/media/{media_id}", status_code=204, summary="Delete a file")
+@router.delete("/media/{media_id}", status_code=204, summary="Delete a file", responses=errors(409))
 async def delete_media(media_id: UUID, caller: Writer, parts: Parts) -> Response:
     """Not while a waiting message needs it: 409."""
     await media.delete(parts, caller, media_id)

@@ -9,7 +9,9 @@ from api.answers import accepted, answer, job_summary
 from api.auth import Principal, allowed
 from api.inputs import Input, Name, Resolve
 from api.json_body import JsonRoute
+from api.message_shapes import MessageChanged, MessageDetail, MessagePage, MessageRetried, Timeline
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, place_of
+from api.problem_shapes import errors
 from api.routes.connections import Parts
 from shared.db import connections, messages
 from shared.db.api_keys import Scope
@@ -35,10 +37,11 @@ class ListMessages(Input):
     cursor: Cursor = None
 
 
-@router.get("/connections/{connection_id}/messages", summary="List messages, newest first")
+@router.get("/connections/{connection_id}/messages", summary="List messages, newest first", response_model=MessagePage)
 async def list_messages(
     connection_id: UUID, query: Annotated[ListMessages, Query()], caller: Reader, parts: Parts
 ) -> Response:
+    """Sent and received ones of a connection. `jid` is a phone number or a JID."""
     after = place_of(query.cursor)
     jid = None if query.jid is None else str(parse_jid(query.jid, pointer="?jid"))
     async with parts.queues.pool.acquire() as connection:
@@ -61,7 +64,7 @@ async def list_messages(
     )
 
 
-@router.get("/messages/{message_id}", summary="Show a message")
+@router.get("/messages/{message_id}", summary="Show a message", response_model=MessageDetail)
 async def get_message(message_id: UUID, caller: Reader, parts: Parts) -> Response:
     """`position`: how many of its connection go before it; `estimated_send_at`: a guess. Null when it does not wait."""
     async with parts.queues.pool.acquire() as connection:
@@ -74,8 +77,13 @@ async def get_message(message_id: UUID, caller: Reader, parts: Parts) -> Respons
     return answer({**found, **place})
 
 
-@router.get("/messages/{message_id}/timeline", summary="Every transition, attempt and webhook of a message")
+@router.get(
+    "/messages/{message_id}/timeline",
+    summary="Every transition, attempt and webhook of a message",
+    response_model=Timeline,
+)
 async def get_timeline(message_id: UUID, caller: Reader, parts: Parts) -> Response:
+    """The whole story, oldest first: why it waits, what each try gave, who was told."""
     async with parts.queues.pool.acquire() as connection:
         if not await messages.get_object(
             connection, message_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids
@@ -84,8 +92,15 @@ async def get_timeline(message_id: UUID, caller: Reader, parts: Parts) -> Respon
         return answer({"data": await messages.timeline(connection, MessageId(message_id)), "next_cursor": None})
 
 
-@router.post("/messages/{message_id}/retry", status_code=202, summary="Send a message that failed once more")
+@router.post(
+    "/messages/{message_id}/retry",
+    status_code=202,
+    summary="Send a message that failed once more",
+    response_model=MessageRetried,
+    responses=errors(409),
+)
 async def retry_message(message_id: UUID, caller: Writer, parts: Parts) -> Response:
+    """From `failed`, `dlq` and `unknown`, with a new budget of tries; works after its job was cleaned up."""
     async with parts.queues.transaction() as tx:
         result = await sends.retry(
             tx,
@@ -97,15 +112,29 @@ async def retry_message(message_id: UUID, caller: Writer, parts: Parts) -> Respo
     return accepted({"message": result.message, "job": job_summary(result.job, queue=QueueName.MESSAGE_SEND)})
 
 
-@router.post("/messages/{message_id}/cancel", status_code=202, summary="Take back a message that has not left")
+@router.post(
+    "/messages/{message_id}/cancel",
+    status_code=202,
+    summary="Take back a message that has not left",
+    response_model=MessageChanged,
+    responses=errors(409),
+)
 async def cancel_message(message_id: UUID, caller: Writer, parts: Parts) -> Response:
+    """From `scheduled`, `queued` and `failed`."""
     async with parts.queues.transaction() as tx:
         message = await sends.cancel(tx, message_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids)
     return accepted({"message": message})
 
 
-@router.post("/messages/{message_id}/resolve", status_code=202, summary="Settle a message that is in doubt")
+@router.post(
+    "/messages/{message_id}/resolve",
+    status_code=202,
+    summary="Settle a message that is in doubt",
+    response_model=MessageChanged,
+    responses=errors(409),
+)
 async def resolve_message(message_id: UUID, body: Resolve, caller: Writer, parts: Parts) -> Response:
+    """Of an `unknown` message: `sent` ends it, `not_sent` makes it one that may be retried."""
     async with parts.queues.transaction() as tx:
         message = await sends.resolve(
             tx,

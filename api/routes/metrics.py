@@ -53,7 +53,9 @@ async def _may_read(request: Request, parts: Parts) -> None:
     "/metrics",
     summary="Numbers for Prometheus",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text format 0.0.4"}},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text format 0.0.4"}
+    },
 )
 async def show_metrics(request: Request, parts: Parts, _: Annotated[None, Depends(_may_read)]) -> Response:
     """Open, unless the setting METRICS_OPEN is false; then it wants a key with `queues:read`."""

@@ -3,7 +3,7 @@
 import io
 from base64 import b64encode
 from http import HTTPStatus
-from typing import Annotated, Final, assert_never
+from typing import Annotated, Any, Final, assert_never
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,8 +11,10 @@ from pydantic import Field
 
 from api.answers import answer
 from api.auth import Principal
+from api.connection_shapes import PairCodeShown, QrCode
 from api.inputs import Input, PairCode
 from api.json_body import JsonRoute
+from api.problem_shapes import errors
 from api.problems import Problem
 from api.resources import Resources
 from api.routes.connections import Parts, Writer
@@ -28,6 +30,7 @@ router = APIRouter(tags=["pairing"], route_class=JsonRoute)
 
 MAX_WAIT_S: Final = 25
 _SCALE: Final = 8  # pixels of a module
+_BINARY: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}
 _JSON, _PNG, _SVG, _TEXT = "application/json", "image/png", "image/svg+xml", "text/plain"
 PENDING: Final = frozenset({SessionStatus.INITIALIZING, SessionStatus.QR_PENDING, SessionStatus.CONNECTING})
 # Why an opening failed, where the reason is a code of its own.
@@ -41,11 +44,22 @@ class ShowQr(Input):
 @router.get(
     "/connections/{connection_id}/qr",
     summary="Show the QR code to scan",
-    responses={200: {"content": {kind: {} for kind in (_JSON, _PNG, _SVG, _TEXT)}}},
+    response_model=QrCode,
+    responses={
+        200: {
+            "description": "The code, as the kind that `Accept` asks for",
+            "content": {_PNG: _BINARY, _SVG: {"schema": {"type": "string"}}, _TEXT: {"schema": {"type": "string"}}},
+        },
+        **errors(409),
+    },
 )
 async def show_qr(
     request: Request, connection_id: UUID, query: Annotated[ShowQr, Query()], caller: Writer, parts: Parts
 ) -> Response:
+    """As a picture (`image/png`, `image/svg+xml`), the raw code (`text/plain`) or JSON, the default.
+
+    With `wait` it is answered as soon as there is one. Whoever scans it takes the account: show it to nobody else.
+    """
     kind = _wanted(request.headers.get("accept", ""))
     view = await pairing_view(parts, caller, connection_id, wait_s=query.wait)
     if view.qr_code is None or view.qr_expires_at is None:
@@ -53,8 +67,14 @@ async def show_qr(
     return _drawn(view, view.qr_code, kind)
 
 
-@router.post("/connections/{connection_id}/pair-code", summary="Get a code to type on the phone")
+@router.post(
+    "/connections/{connection_id}/pair-code",
+    summary="Get a code to type on the phone",
+    response_model=PairCodeShown,
+    responses=errors(409),
+)
 async def show_pair_code(connection_id: UUID, body: PairCode, caller: Writer, parts: Parts) -> Response:
+    """Only while a QR code is shown; it is typed on the phone, where it offers to link with the number instead."""
     shown = await pair_code(parts, caller, connection_id, phone=body.phone)
     return answer({"code": shown.code, "expires_at": shown.expires_at})
 

@@ -13,8 +13,11 @@ from api.filters import count_shown
 from api.inputs import CleanQueue, Input, RetryFailed
 from api.json_body import JsonRoute
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, number_cursor_of, number_of
+from api.queue_shapes import AllPaused, Cleaned, CleanupQueued, JobPage, QueueList, QueuePaused
+from api.queue_shapes import Queue as QueueShown
 from api.routes.connections import Parts
 from api.routes.jobs import job_shown
+from api.shapes import ChangedMany, JobStateShown
 from shared.db.api_keys import Scope
 from shared.db.job_admin import DeadLetterFilter
 from shared.domain.errors import NotFound
@@ -52,49 +55,54 @@ Writer = Annotated[Principal, Depends(_writer)]
 
 
 class ListJobs(Input):
-    state: JobState = JobState.WAITING
+    state: JobStateShown = "waiting"
     limit: Limit = DEFAULT_LIMIT
     cursor: Cursor = None
 
 
-@router.get("/queues", summary="Every queue's numbers")
+@router.get("/queues", summary="Every queue's numbers", response_model=QueueList)
 async def list_queues(_: Reader, parts: Parts) -> Response:
+    """`waiting`, `active` and `delayed` are `total`; rates are over the last minute."""
     async with parts.queues.pool.acquire() as connection:
         return answer({"data": await metrics.queue_metrics(connection), "next_cursor": None})
 
 
-@router.post("/queues/pause", status_code=202, summary="Emergency stop: pause every queue")
+@router.post("/queues/pause", status_code=202, summary="Emergency stop: pause every queue", response_model=AllPaused)
 async def pause_queues(_: Writer, parts: Parts) -> Response:
+    """Nothing starts any more; what runs ends, and new work is accepted and kept."""
     async with parts.queues.transaction() as tx:
         await admin.pause_all(tx.connection)
     return accepted({"paused": True})
 
 
-@router.post("/queues/resume", status_code=202, summary="Resume every queue")
+@router.post("/queues/resume", status_code=202, summary="Resume every queue", response_model=AllPaused)
 async def resume_queues(_: Writer, parts: Parts) -> Response:
+    """Also those that were paused one by one."""
     async with parts.queues.transaction() as tx:
         await admin.resume_all(tx.connection)
         tx.ring(*QueueName)
     return accepted({"paused": False})
 
 
-@router.post("/queues/clean", summary="Delete jobs that have ended, in every queue")
+@router.post("/queues/clean", summary="Delete jobs that have ended, in every queue", response_model=Cleaned)
 async def clean_queues(_: Writer, parts: Parts, body: CleanQueue = CleanQueue()) -> Response:  # noqa: B008 - FastAPI's way
     """`complete` false: the call's time was up, so call again for the rest."""
     return answer(await _clean(parts, tuple(QueueName), body))
 
 
-@router.get("/queues/{name}", summary="One queue's numbers")
+@router.get("/queues/{name}", summary="One queue's numbers", response_model=QueueShown)
 async def get_queue(_: Reader, name: Queue, parts: Parts) -> Response:
+    """The `:` in its name may come as `%3A`."""
     async with parts.queues.pool.acquire() as connection:
         return answer(await metrics.metrics_of(connection, name))
 
 
-@router.get("/queues/{name}/jobs", summary="A queue's jobs in one state, newest first")
+@router.get("/queues/{name}/jobs", summary="A queue's jobs in one state, newest first", response_model=JobPage)
 async def list_jobs(_: Reader, name: Queue, query: Annotated[ListJobs, Query()], parts: Parts) -> Response:
+    """`state` is `waiting` unless you say otherwise; `failed` are the dead letters."""
     async with parts.queues.pool.acquire() as connection:
         found = await admin.list_jobs(
-            connection, name, query.state, limit=query.limit + 1, before_pk=number_of(query.cursor)
+            connection, name, JobState(query.state), limit=query.limit + 1, before_pk=number_of(query.cursor)
         )
     page = found[: query.limit]
     return answer(
@@ -105,28 +113,37 @@ async def list_jobs(_: Reader, name: Queue, query: Annotated[ListJobs, Query()],
     )
 
 
-@router.post("/queues/{name}/pause", status_code=202, summary="Let none of its jobs start; it accepts and keeps work")
+@router.post(
+    "/queues/{name}/pause",
+    status_code=202,
+    summary="Let none of its jobs start; it accepts and keeps work",
+    response_model=QueuePaused,
+)
 async def pause_queue(_: Writer, name: Queue, parts: Parts) -> Response:
+    """What runs ends. Sends of a paused `message:send` are accepted and wait."""
     async with parts.queues.transaction() as tx:
         await admin.pause_queue(tx.connection, name)
     return accepted({"name": name.value, "paused": True})
 
 
-@router.post("/queues/{name}/resume", status_code=202, summary="Let its jobs start again")
+@router.post("/queues/{name}/resume", status_code=202, summary="Let its jobs start again", response_model=QueuePaused)
 async def resume_queue(_: Writer, name: Queue, parts: Parts) -> Response:
+    """What waited goes on in its order."""
     async with parts.queues.transaction() as tx:
         await admin.resume_queue(tx.connection, name)
         tx.ring(name)
     return accepted({"name": name.value, "paused": False})
 
 
-@router.post("/queues/{name}/clean", summary="Delete its jobs that have ended")
+@router.post("/queues/{name}/clean", summary="Delete its jobs that have ended", response_model=Cleaned)
 async def clean_queue(_: Writer, name: Queue, parts: Parts, body: CleanQueue = CleanQueue()) -> Response:  # noqa: B008 - FastAPI's way
     """`complete` false: the call's time was up, so call again for the rest."""
     return answer(await _clean(parts, (name,), body))
 
 
-@router.post("/queues/{name}/retry-failed", status_code=202, summary="Let its dead letters run again")
+@router.post(
+    "/queues/{name}/retry-failed", status_code=202, summary="Let its dead letters run again", response_model=ChangedMany
+)
 async def retry_failed(
     caller: Writer,
     name: Queue,
@@ -139,7 +156,7 @@ async def retry_failed(
     return accepted(count_shown(changed.count, dry_run=body.dry_run, complete=changed.complete))
 
 
-@router.post("/maintenance/cleanup", status_code=202, summary="Run the cleanup now")
+@router.post("/maintenance/cleanup", status_code=202, summary="Run the cleanup now", response_model=CleanupQueued)
 async def clean_up(_: Writer, parts: Parts) -> Response:
     """One job a minute, however often it is asked for: within the minute the same one comes back."""
     wanted = new_jobs.cleanup({})

@@ -11,9 +11,10 @@ from api.auth import Principal, allowed
 from api.idempotency_key import keyed_request
 from api.json_body import JsonRoute
 from api.pages import page, place_of
+from api.problem_shapes import errors
 from api.routes.connections import Parts
 from api.webhook_inputs import CreateWebhook, ListWebhooks, PatchWebhook, RotateSecret
-from api.webhook_shapes import NewWebhook, RotatedSecret, Webhook, WebhookPage, errors, webhook_shown
+from api.webhook_shapes import NewWebhook, RotatedSecret, Webhook, WebhookPage, webhook_shown
 from shared.db import webhook_circuits
 from shared.db import webhooks as stored
 from shared.db.api_keys import Scope
@@ -33,7 +34,7 @@ async def create_webhook(request: Request, body: CreateWebhook, caller: Writer, 
     return answer({**webhook_shown(made.endpoint, None), **_secret(made.new_secret)}, status=201)
 
 
-@router.get("/webhooks", summary="List endpoints, newest first", response_model=WebhookPage, responses=errors())
+@router.get("/webhooks", summary="List endpoints, newest first", response_model=WebhookPage)
 async def list_webhooks(query: Annotated[ListWebhooks, Query()], caller: Reader, parts: Parts) -> Response:
     """Connections' own `webhook_url`s are among them. A limited key sees those that are limited to its connections."""
     after = place_of(query.cursor)

@@ -1,12 +1,12 @@
 """API keys: shown once, kept only as a hash, looked up on every request so that a revoked one stops at once."""
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from shared.db.pool import Connection, Pool, Record
@@ -76,10 +76,7 @@ async def create(
 
     Raises InvalidInput when the tenant has no such connection.
     """
-    if connection_ids is not None and (
-        foreign := await connection.fetch(_SQL.foreign_connections, tenant_id, list(connection_ids))
-    ):
-        raise InvalidInput(f"There is no connection {foreign[0]['id']}.", pointer="/connection_ids")
+    await _refuse_foreign(connection, connection_ids, tenant_id=tenant_id)
     key = _PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     row = await connection.fetchrow(
         _SQL.insert,
@@ -127,6 +124,32 @@ async def get(connection: Connection, key_id: UUID, *, tenant_id: TenantId) -> A
     return _found(await connection.fetchrow(_SQL.get, key_id, tenant_id))
 
 
+async def lock(connection: Connection, key_id: UUID, *, tenant_id: TenantId) -> ApiKey:
+    """One key, which nobody else changes until the transaction ends. Raises NotFound."""
+    return _found(await connection.fetchrow(_SQL.lock, key_id, tenant_id))
+
+
+async def change(connection: Connection, before: ApiKey, changes: Mapping[str, Any], *, tenant_id: TenantId) -> ApiKey:
+    """Give the key another `name`, `scopes`, `connection_ids` or `expires_at`; what is not named stays.
+
+    Raises InvalidInput when the tenant has no such connection.
+    """
+    after = replace(before, **changes)
+    if after.connection_ids != before.connection_ids:
+        await _refuse_foreign(connection, after.connection_ids, tenant_id=tenant_id)
+    return _found(
+        await connection.fetchrow(
+            _SQL.change,
+            before.id,
+            tenant_id,
+            after.name,
+            sorted(set(after.scopes)),
+            None if after.connection_ids is None else list(after.connection_ids),
+            after.expires_at,
+        )
+    )
+
+
 async def revoke(connection: Connection, key_id: UUID, *, tenant_id: TenantId) -> ApiKey:
     """End a key for good, from the next request on; again, and nothing changes. Raises NotFound."""
     return _found(await connection.fetchrow(_SQL.revoke, key_id, tenant_id))
@@ -137,6 +160,11 @@ async def revoke_of_connection(
 ) -> None:
     """End the keys of this name that are limited to this connection alone; again, and nothing changes."""
     await connection.execute(_SQL.revoke_of_connection, tenant_id, connection_id, name)
+
+
+async def _refuse_foreign(connection: Connection, ids: Sequence[ConnectionId] | None, *, tenant_id: TenantId) -> None:
+    if ids is not None and (foreign := await connection.fetch(_SQL.foreign_connections, tenant_id, list(ids))):
+        raise InvalidInput(f"There is no connection {foreign[0]['id']}.", pointer="/connection_ids")
 
 
 def _hash(key: bytes) -> bytes:

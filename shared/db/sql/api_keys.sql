@@ -42,6 +42,22 @@ SELECT id, name, key_hint, scopes, connection_ids, created_at, expires_at, revok
  WHERE id = $1
    AND tenant_id = $2;
 
+-- name: lock
+-- $1 id, $2 tenant.
+SELECT id, name, key_hint, scopes, connection_ids, created_at, expires_at, revoked_at, last_used_at
+  FROM api_keys
+ WHERE id = $1
+   AND tenant_id = $2
+   FOR UPDATE;
+
+-- name: change
+-- $1 id, $2 tenant, $3 name, $4 scopes, $5 connections or NULL for all, $6 expiry or NULL.
+UPDATE api_keys
+   SET name = $3, scopes = $4, connection_ids = $5, expires_at = $6
+ WHERE id = $1
+   AND tenant_id = $2
+RETURNING id, name, key_hint, scopes, connection_ids, created_at, expires_at, revoked_at, last_used_at;
+
 -- name: revoke
 -- $1 id, $2 tenant. Zero rows: no such key. Revoking again keeps the first time.
 UPDATE api_keys

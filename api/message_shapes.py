@@ -1,0 +1,112 @@
+"""Messages as clients see them: models for the OpenAPI document."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from api.problem_shapes import PartProblem
+from api.shapes import CONNECTION_ID, MESSAGE_ID, TIME, GrowingShape, JobSummary, NextCursor, Shape
+from shared.domain.message import Direction, MessageStatus, ParkedReason
+
+
+class SendError(GrowingShape):
+    """Why a try failed, or the message did."""
+
+    code: str = Field(examples=["NUMBER_NOT_ON_WHATSAPP"])
+    detail: str | None = Field(None, examples=["Nobody has this number on WhatsApp."])
+    retryable: bool | None = Field(None, examples=[False])
+    at: datetime | None = Field(None, examples=[TIME])
+
+
+class Message(GrowingShape):
+    """One message, sent or received."""
+
+    id: UUID = Field(examples=[MESSAGE_ID])
+    connection_id: UUID = Field(examples=[CONNECTION_ID])
+    message_id: str | None = Field(examples=["order-1001"], description="your own id, or one that was made")
+    direction: Direction = Field(examples=["outbound"])
+    jid: str = Field(examples=["5511987654321@s.whatsapp.net"], description="the chat")
+    phone: str | None = Field(examples=["5511987654321"], description="of the chat, where it is a person")
+    to: str | None = Field(examples=["5511987654321@s.whatsapp.net"])
+    from_: str | None = Field(alias="from", examples=["5511900000000@s.whatsapp.net"])
+    participant: str | None = Field(examples=[None], description="who wrote, in a group")
+    push_name: str | None = Field(examples=[None])
+    from_me: bool = Field(examples=[True])
+    source: Literal["api", "phone"] = Field(examples=["api"])
+    backfilled: bool = Field(examples=[False], description="it came with the phone's history")
+    type: str = Field(examples=["text"], description="new ones may appear")
+    payload: dict[str, Any] = Field(examples=[{"text": "Hello"}])
+    reply_to: str | None = Field(examples=[None])
+    mentions: list[str] | None = Field(examples=[[]])
+    status: MessageStatus = Field(examples=["queued"])
+    attempts: int = Field(examples=[0])
+    error: SendError | None = Field(examples=[None])
+    parked_reason: ParkedReason | None = Field(examples=[None], description="why it waits although it is its turn")
+    next_attempt_at: datetime | None = Field(examples=[None])
+    send_at: datetime | None = Field(examples=[None])
+    wa_message_id: str | None = Field(examples=[None], description="WhatsApp's id, once it is known")
+    wa_timestamp: datetime | None = Field(examples=[None])
+    metadata: dict[str, Any] = Field(examples=[{"campaign": "spring"}])
+    created_at: datetime = Field(examples=[TIME])
+    sent_at: datetime | None = Field(examples=[None])
+    delivered_at: datetime | None = Field(examples=[None])
+    read_at: datetime | None = Field(examples=[None])
+    played_at: datetime | None = Field(examples=[None])
+    expires_at: datetime | None = Field(examples=[TIME])
+
+
+class MessageDetail(Message):
+    """A message with its place in the line."""
+
+    position: int | None = Field(examples=[0], description="how many go before it; null: it does not wait")
+    estimated_send_at: datetime | None = Field(examples=[TIME], description="a guess; null: nobody knows")
+
+
+class MessagePage(Shape):
+    data: list[Message]
+    next_cursor: str | None = NextCursor
+
+
+class TimelineEntry(Shape):
+    """One thing that happened to a message."""
+
+    kind: Literal["transition", "attempt", "webhook"] = Field(examples=["transition"])
+    at: datetime = Field(examples=[TIME])
+    detail: dict[str, Any] = Field(examples=[{"from": "queued", "to": "processing", "detail": None}])
+
+
+class Timeline(Shape):
+    data: list[TimelineEntry] = Field(description="oldest first")
+    next_cursor: None = Field(examples=[None], description="always null: it comes as a whole")
+
+
+class MessageAccepted(Shape):
+    """A message that was accepted, now or, when `deduplicated`, before."""
+
+    message: Message
+    job: JobSummary | None = Field(description="null: its job was cleaned up")
+    deduplicated: bool = Field(examples=[False], description="true: the same request came before")
+
+
+class MessageRetried(Shape):
+    message: Message
+    job: JobSummary | None
+
+
+class MessageChanged(Shape):
+    message: Message
+
+
+class BatchResult(Shape):
+    """What became of one message of a batch: it has a `message` or an `error`."""
+
+    index: int = Field(examples=[0], description="its place in `messages`, from 0")
+    message: Message | None = None
+    deduplicated: bool | None = Field(None, examples=[False])
+    error: PartProblem | None = None
+
+
+class BatchAccepted(Shape):
+    results: list[BatchResult] = Field(description="one for each message, in the same order")
