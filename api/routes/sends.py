@@ -8,10 +8,12 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from api import sending
 from api.answers import accepted, answer, job_summary, list_of
-from api.auth import Principal, allowed
+from api.auth import Principal, allowed, charge
 from api.idempotency_key import keyed_request
 from api.inputs import Send, SendBatch
 from api.json_body import JsonRoute
+from api.message_shapes import BatchAccepted, MessageAccepted
+from api.problem_shapes import errors
 from api.routes.connections import Parts
 from api.sending import Sent
 from shared.db.api_keys import Scope
@@ -25,7 +27,16 @@ _MAX_WAIT_S: Final = 25
 _WAIT: Final = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=[,;]|$)", re.IGNORECASE)
 
 
-@router.post("/connections/{connection_id}/send", status_code=202, summary="Send a message")
+@router.post(
+    "/connections/{connection_id}/send",
+    status_code=202,
+    summary="Send a message",
+    response_model=MessageAccepted,
+    responses={
+        200: {"model": MessageAccepted, "description": "It settled within the time of `Prefer: wait`"},
+        **errors(409),
+    },
+)
 async def send(request: Request, connection_id: UUID, body: Send, caller: Writer, parts: Parts) -> Response:
     """`Prefer: wait=15` answers 200 when the message settles in time: sent, or ended without."""
     sent = await sending.send(parts, caller, connection_id, body, await keyed_request(request, caller))
@@ -39,9 +50,16 @@ async def send(request: Request, connection_id: UUID, body: Send, caller: Writer
     return answer({**_shown(sent), "message": message}, headers=headers)
 
 
-@router.post("/connections/{connection_id}/send/batch", status_code=202, summary="Send up to 1000 messages")
+@router.post(
+    "/connections/{connection_id}/send/batch",
+    status_code=202,
+    summary="Send up to 1000 messages",
+    response_model=BatchAccepted,
+    responses=errors(409),
+)
 async def send_batch(request: Request, connection_id: UUID, body: SendBatch, caller: Writer, parts: Parts) -> Response:
     """Each message is accepted or refused by itself: `results` has a `message` or an `error` for each."""
+    charge(request, caller, len(body.messages) - 1)  # beside the one that every request costs
     keyed = await keyed_request(request, caller)
     results = await sending.send_batch(parts, caller, connection_id, body.messages, keyed)
     return accepted({"results": list_of(results)})
