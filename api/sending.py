@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from api.answers import Ready, object_of
 from api.auth import Principal
 from api.inputs import AnySend, Order, Send
+from api.media_of_sends import with_files
 from api.problems import Problem, invalid, to_problem, wrong_value
 from api.resources import Resources
 from api.waiting import poll
@@ -53,12 +54,15 @@ async def send(
     """
     if (refusal := _unsendable(wanted)) is not None:
         raise refusal
+    [request] = await with_files(parts, caller, connection_id, [_request(wanted)])
+    if isinstance(request, InvalidInput):
+        raise request
 
     def remember(results: Sequence[Result]) -> dict[str, Any] | None:
         return None if isinstance(results[0], Conflict) else {"message_id": str(results[0].id)}
 
     served = await parts.queues.accept(
-        _ask(caller, connection_id, [_request(wanted)], keyed=keyed, remember=remember),
+        _ask(caller, connection_id, [request], keyed=keyed, remember=remember),
     )
     if isinstance(served, Before):
         async with parts.queues.pool.acquire() as connection:
@@ -76,8 +80,10 @@ async def send_batch(
 
     Raises NotFound, and Conflict when another body had this idempotency key.
     """
-    parsed = [_parsed(item, index) for index, item in enumerate(items)]
-    right = [_request(one) for one in parsed if not isinstance(one, Problem | ZapHubError)]
+    read = [_parsed(item, index) for index, item in enumerate(items)]
+    asked = [one if isinstance(one, Problem | ZapHubError) else _request(one) for one in read]
+    parsed = await with_files(parts, caller, connection_id, asked)
+    right = [one for one in parsed if isinstance(one, SendRequest)]
 
     def merged(results: Sequence[Result]) -> list[Sent | ZapHubError | Problem]:
         accepted = (_sent(result) for result in results)

@@ -3,16 +3,18 @@
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, assert_never
 from uuid import UUID
 
 from functions import references
+from functions.outgoing_files import with_file
 from functions.resources import Resources
 from functions.work import work
 from shared.db import messages
 from shared.db.hosts import Owner
 from shared.db.tries import Sendable, Start
-from shared.domain.errors import HostUnreachable
+from shared.domain.errors import HostUnreachable, Unavailable
 from shared.domain.ids import HostId, MessageId, WireId
 from shared.domain.jobs import Job, QueueName
 from shared.domain.message import SETTLED, MessageStatus, ParkedReason
@@ -28,6 +30,8 @@ _POLICY: Final = POLICIES[QueueName.MESSAGE_SEND]
 
 # How soon to look again at what is about to change: a lease that lapses, a send that still runs.
 _SOON_S: Final = 0.5
+# The media store does not answer: the message keeps its place and its try.
+_STORE_AWAY_S: Final = 5.0
 _EXPIRED: Final = "EXPIRED"
 _IN_DOUBT: Final = Failure(code="SEND_UNKNOWN", detail="Nobody can say whether this try reached WhatsApp.")
 
@@ -83,7 +87,13 @@ async def _try(job: Job, message: Sendable, use: Resources) -> Outcome:
     owner, send_no = _owner(message), message.send_no
     assert owner is not None, "a try that was begun has one"
     reach("send_after_begin")
-    resolved = await references.resolve(use.pool, message)
+    give_back = (GiveBackTry(message_id=message.id, send_no=send_no),)
+    payload = await with_file(use, message)
+    if isinstance(payload, Unavailable):
+        return Snooze(delay_s=_STORE_AWAY_S, writes=give_back)
+    if isinstance(payload, protocol.Refused):
+        return _refused(job, message, payload, send_no)
+    resolved = await references.resolve(use.pool, replace(message, payload=dict(payload)))
     if isinstance(resolved, protocol.Refused):
         return _refused(job, message, resolved, send_no)
     command = protocol.Send(
@@ -98,7 +108,6 @@ async def _try(job: Job, message: Sendable, use: Resources) -> Outcome:
         reply_to=resolved.reply_to,
         mentions=message.mentions,
     )
-    give_back = (GiveBackTry(message_id=message.id, send_no=send_no),)
     try:
         answer = await use.hosts.send(owner, command)
     except HostNotReached:

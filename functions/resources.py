@@ -10,6 +10,7 @@ from shared.db.pool import Connection, Pool
 from shared.db.tries import Sendable, Start
 from shared.domain.jobs import QueueName
 from shared.hosts.client import HostClient, open_host_client
+from shared.media import Media, open_media
 from shared.queues.policies import POLICIES
 from shared.queues.runtime import Queues, retry_collisions
 from shared.queues.together import Together
@@ -30,6 +31,7 @@ class Resources:
     now: Callable[[], datetime]
     courier: Courier
     hosts: HostClient
+    media: Media
     tries: Together[Start, Sendable | None]
 
 
@@ -40,6 +42,7 @@ async def open_resources(queues: Queues) -> AsyncIterator[Resources]:
     async with (
         open_courier(queues.settings, queues.pool, delay_s=delay_s) as courier,
         open_host_client(queues.settings, queues.pool) as hosts,
+        open_media(queues.settings, queues.pool) as media,
     ):
         yield Resources(
             settings=queues.settings,
@@ -48,6 +51,7 @@ async def open_resources(queues: Queues) -> AsyncIterator[Resources]:
             now=lambda: datetime.now(UTC),
             courier=courier,
             hosts=hosts,
+            media=media,
             tries=Together(queues.pool, begin_tries),
         )
 

@@ -1,6 +1,6 @@
 """The media tables: whose files there are, and where their bytes lie. Functions take a connection."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -40,10 +40,13 @@ class Medium:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMedium:
-    """A file that is about to be stored. The same `id` again prolongs the row that has it."""
+    """A file that is about to be stored. The same `id` again prolongs the row that has it.
+
+    `tenant_id` None: the connection's.
+    """
 
     id: MediaId
-    tenant_id: TenantId
+    tenant_id: TenantId | None
     connection_id: ConnectionId | None
     origin: MediaOrigin
     mimetype: str
@@ -74,7 +77,7 @@ async def announce_object(connection: Connection, key: str, *, sha256: bytes, si
 async def insert(
     connection: Connection, new: NewMedium, *, object_key: str, sha256: bytes, size: int, days: int
 ) -> Medium | None:
-    """Insert a stored file; None when its tenant has no such connection."""
+    """Insert a stored file; None when its tenant has no such connection, or it is deleted."""
     row = await connection.fetchrow(
         _SQL.insert,
         new.id,
@@ -88,12 +91,6 @@ async def insert(
         new.filename,
         days,
     )
-    return _medium(row)
-
-
-async def prolong(connection: Connection, media_id: MediaId, *, sha256: bytes, days: int) -> Medium | None:
-    """The stored file of that id and content, to stay from now on; None when it is not here."""
-    row = await connection.fetchrow(_SQL.prolong, media_id, sha256, days)
     return _medium(row)
 
 
@@ -111,16 +108,17 @@ async def find(connection: Connection, media_id: UUID) -> Medium | None:
     return _medium(row)
 
 
-async def share(
-    connection: Connection,
-    ids: Sequence[UUID],
-    *,
-    tenant_id: TenantId,
-    allowed: Sequence[ConnectionId] | None,
+async def usable(
+    connection: Connection, ids: Sequence[UUID], *, tenant_id: TenantId, allowed: Sequence[ConnectionId] | None
 ) -> dict[UUID, str]:
-    """The mimetypes of those that are stored and the caller's; none of them can go before the transaction ends."""
-    rows = await connection.fetch(_SQL.share, list(ids), tenant_id, allowed)
+    """The mimetypes of those that are stored and the caller's; they stay for an hour at least."""
+    rows = await connection.fetch(_SQL.usable, list(ids), tenant_id, allowed)
     return {row["id"]: row["mimetype"] for row in rows}
+
+
+async def give_to_message(connection: Connection, message_id: MessageId, payload: Mapping[str, Any]) -> None:
+    """Add to what a message says which file it has; nothing of it is sent by `base64` any more."""
+    await connection.execute(_SQL.give_to_message, message_id, dict(payload))
 
 
 async def delete(

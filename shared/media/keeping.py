@@ -55,18 +55,29 @@ class Media:
             raise Unavailable("The file took too long to store; send it again.")
         return found[0]
 
-    async def add(self, spooled: Spooled, new: NewMedium) -> Medium:
-        """Store a file under its row. Raises NotFound when the tenant has no such connection."""
+    async def add(
+        self,
+        spooled: Spooled,
+        new: NewMedium,
+        *,
+        also: Callable[[Connection, Medium], Awaitable[None]] | None = None,
+    ) -> Medium:
+        """Store a file under its row, and do what `also` does in the same transaction.
 
-        async def record(connection: Connection, key: str) -> Medium | None:
-            return await rows.insert(
+        Raises NotFound when there is no such connection, or it is deleted.
+        """
+
+        async def record(connection: Connection, key: str) -> Medium:
+            added = await rows.insert(
                 connection, new, object_key=key, sha256=spooled.sha256, size=spooled.size, days=self._keep_days
             )
+            if added is None:
+                raise NotFound("There is no such connection.")
+            if also is not None:
+                await also(connection, added)
+            return added
 
-        added = await self.keep(spooled, record)
-        if added is None:
-            raise NotFound("There is no such connection.")
-        return added
+        return await self.keep(spooled, record)
 
     async def find(self, media_id: UUID) -> Medium:
         """The stored file of that id, whoever's it is. Raises NotFound with the code MEDIA_GONE."""

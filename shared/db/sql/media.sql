@@ -50,18 +50,13 @@ UPDATE media_objects SET changed_at = now() WHERE key = $1 AND state = 'doomed';
 DELETE FROM media_objects WHERE key = ANY($1::text[]) AND state = 'doomed';
 
 -- name: insert
--- $1 id, $2 tenant, $3 connection or NULL, $4 origin, $5 object key, $6 SHA-256, $7 size, $8 mimetype, $9 filename, $10 days that it stays.
--- The same id again (the same content given again) stays longer. No row: the tenant has no such connection.
+-- $1 id, $2 tenant or NULL for the connection's, $3 connection or NULL, $4 origin, $5 object key, $6 SHA-256, $7 size, $8 mimetype, $9 filename,
+-- $10 days that it stays. The same id again (the same content given again) stays longer. No row: the tenant has no such connection.
 INSERT INTO media (id, tenant_id, connection_id, origin, state, object_key, sha256, size, mimetype, filename, expires_at)
-SELECT $1, $2, $3, $4, 'stored', $5, $6, $7, $8, $9, now() + make_interval(days => $10)
- WHERE $3::uuid IS NULL OR EXISTS (SELECT 1 FROM connections c WHERE c.id = $3 AND c.tenant_id = $2 AND c.deleted_at IS NULL)
+SELECT $1, coalesce($2::uuid, c.tenant_id), $3, $4, 'stored', $5, $6, $7, $8, $9, now() + make_interval(days => $10)
+  FROM (SELECT 1) one LEFT JOIN connections c ON c.id = $3::uuid AND c.deleted_at IS NULL
+ WHERE CASE WHEN $3::uuid IS NULL THEN $2 IS NOT NULL ELSE c.tenant_id = coalesce($2, c.tenant_id) END
 ON CONFLICT (id) DO UPDATE SET expires_at = greatest(media.expires_at, excluded.expires_at)
-RETURNING id, tenant_id, connection_id, origin, state, object_key, sha256, size, mimetype, filename, source_sealed, message_id, error, created_at, expires_at;
-
--- name: prolong
--- $1 id, $2 SHA-256, $3 days. The same content given again under the same id; no row: it is not here any more.
-UPDATE media SET expires_at = greatest(expires_at, now() + make_interval(days => $3))
- WHERE id = $1 AND sha256 = $2 AND state = 'stored'
 RETURNING id, tenant_id, connection_id, origin, state, object_key, sha256, size, mimetype, filename, source_sealed, message_id, error, created_at, expires_at;
 
 -- name: get
@@ -76,12 +71,20 @@ SELECT id, tenant_id, connection_id, origin, state, object_key, sha256, size, mi
   FROM media
  WHERE id = $1;
 
--- name: share
--- $1 ids, $2 tenant, $3 allowed connections or NULL for all. Those that are stored, which nobody can delete before the transaction ends.
-SELECT id, mimetype, size FROM media
- WHERE id = ANY($1::uuid[]) AND tenant_id = $2 AND state = 'stored' AND ($3::uuid[] IS NULL OR connection_id = ANY($3))
- ORDER BY id
-   FOR SHARE;
+-- name: usable
+-- $1 ids, $2 tenant, $3 allowed connections or NULL for all. Those that are stored and the caller's. One whose time is nearly
+-- over stays for a day more, until the message that wants it waits for it.
+WITH found AS (
+  SELECT id, mimetype, expires_at < now() + interval '1 hour' AS is_short FROM media
+   WHERE id = ANY($1::uuid[]) AND tenant_id = $2 AND state = 'stored' AND ($3::uuid[] IS NULL OR connection_id = ANY($3))
+), prolonged AS (
+  UPDATE media SET expires_at = now() + interval '1 day' WHERE id IN (SELECT id FROM found WHERE is_short) RETURNING id
+)
+SELECT f.id, f.mimetype FROM found f WHERE NOT f.is_short OR f.id IN (SELECT id FROM prolonged);
+
+-- name: give_to_message
+-- $1 message, $2 what its payload has now: the file's id, and what is known of it. The source that it came from stays.
+UPDATE messages SET payload = (payload - 'base64') || $2::jsonb WHERE id = $1;
 
 -- name: lock
 -- $1 ids, $2 tenant, $3 allowed connections or NULL for all.

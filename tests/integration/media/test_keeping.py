@@ -208,23 +208,36 @@ async def test_what_is_over_expires(media: Media, pool: Pool, database: Connecti
     assert (await media.read(stays.id))[0] == DATA
 
 
-async def test_a_message_that_is_accepted_meanwhile_keeps_its_file(
+async def test_a_file_that_a_message_is_about_to_use_outlives_its_time(
     media: Media, pool: Pool, database: Connection
 ) -> None:
-    """Accepting shares the row; the cleanup passes it by then, and sees the message the next time."""
+    """Accepting looks first and inserts the message later; the cleanup comes in between."""
     added = await add(media, DATA)
-    connection_id = await add_connection(database)
-    await database.execute("UPDATE media SET expires_at = now() - interval '1 s'")
+    await database.execute("UPDATE media SET expires_at = now() + interval '1 s'")
 
-    async with database.transaction():
-        assert set(await rows.share(database, [added.id], tenant_id=DEFAULT_TENANT, allowed=None)) == {added.id}
-        async with pool.acquire() as cleanup, cleanup.transaction():
-            assert await rows.delete_expired(cleanup, limit=10) == 0
-        await add_message(database, connection_id, added.id, status="queued")
+    usable = await rows.usable(database, [added.id, uuid4()], tenant_id=DEFAULT_TENANT, allowed=None)
+    left_s = await database.fetchval("SELECT extract(epoch FROM expires_at - now()) FROM media")
+
+    assert usable == {added.id: "image/png"}
+    assert left_s > 3600
     async with pool.acquire() as cleanup, cleanup.transaction():
         assert await rows.delete_expired(cleanup, limit=10) == 0
 
-    assert (await media.read(added.id))[0] == DATA
+
+async def test_the_cleanup_and_a_message_that_wants_the_file_do_not_both_win(
+    media: Media, pool: Pool, database: Connection
+) -> None:
+    added = await add(media, DATA)
+    await database.execute("UPDATE media SET expires_at = now() - interval '1 s'")
+
+    async with pool.acquire() as cleanup:
+        deleting = cleanup.transaction()
+        await deleting.start()
+        assert await rows.delete_expired(cleanup, limit=10) == 1
+        asked = asyncio.ensure_future(rows.usable(database, [added.id], tenant_id=DEFAULT_TENANT, allowed=None))
+        await deleting.commit()
+
+    assert await asked == {}
 
 
 async def test_a_file_of_a_connection_that_is_not_there_leaves_nothing(media: Media, database: Connection) -> None:
