@@ -182,6 +182,12 @@ class SendMedia(SendFields):
     type: Literal[MessageType.IMAGE, MessageType.VIDEO, MessageType.AUDIO, MessageType.DOCUMENT, MessageType.STICKER]
     payload: content.MediaPayload
 
+    @model_validator(mode="after")
+    def _is_told_what_it_can_show(self) -> Self:
+        if name := self.payload.unfit_for(MessageType(self.type)):
+            raise ValueError(f"a message of type {self.type.value} has no {name}")
+        return self
+
 
 class SendLocation(SendFields):
     type: Literal[MessageType.LOCATION]

@@ -22,6 +22,7 @@ from aiohttp import web
 
 from session_host.commands import Commands
 from session_host.device_store import DeviceStore
+from session_host.files import Files
 from session_host.journal import Journal
 from session_host.journal_feed import JournalFeed
 from session_host.numbers import KnownNumbers
@@ -37,6 +38,7 @@ from shared.db import hosts
 from shared.db.pool import AWAY
 from shared.domain.errors import Misconfigured, Unavailable
 from shared.domain.ids import HostId
+from shared.media.keeping import open_media
 from shared.queues.runtime import Queues
 from shared.settings import Settings, load
 
@@ -98,7 +100,11 @@ async def _run(settings: Settings, *, number: int, connector: Connector | None) 
     queues = await _queues(settings, stopping)
     if queues is None:
         return
-    async with queues, _serving(settings, queues, go, host, stopping):
+    async with (
+        queues,
+        open_media(settings, queues.pool) as media,
+        _serving(settings, queues, go, host, stopping, Files(media)),
+    ):
         presence.announce(settings.run_dir, f"session-host-child-{number}")
         log.info("host_child_ready", number=number)
         await stopping.wait()
@@ -106,7 +112,7 @@ async def _run(settings: Settings, *, number: int, connector: Connector | None) 
 
 @asynccontextmanager
 async def _serving(
-    settings: Settings, queues: Queues, go: library.Library, host: HostId, stopping: asyncio.Event
+    settings: Settings, queues: Queues, go: library.Library, host: HostId, stopping: asyncio.Event, files: Files
 ) -> AsyncIterator[None]:
     """Everything of this process at work; at the end sockets are closed, leases given back, the journal fed."""
     assert settings.host_token is not None
@@ -133,7 +139,7 @@ async def _serving(
             )
         )
         numbers = KnownNumbers()
-        desk = SendDesk(host, store, numbers, group)
+        desk = SendDesk(host, store, numbers, files, group)
         runner = web.AppRunner(
             Commands(roster, desk, numbers).application(token=settings.host_token.get_secret_value()), access_log=None
         )

@@ -1,5 +1,6 @@
 """The host's command API: authenticated HTTP, one POST a command (`shared/hosts/protocol.py` says what they mean)."""
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
@@ -27,6 +28,8 @@ _BODY_BYTES: Final = 1024 * 1024
 _SETTLE_S: Final = 5.0
 # To be unlinked, a session must be logged in first.
 _LOGIN_S: Final = 15.0
+# The library gives files whole.
+_DOWNLOADS_AT_ONCE: Final = 4
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +41,7 @@ class Commands:
         self._roster = roster
         self._desk = desk
         self._numbers = numbers
+        self._downloads = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
 
     def application(self, *, token: str) -> web.Application:
         """Serve the commands to whoever shows the token."""
@@ -53,6 +57,7 @@ class Commands:
             ("typing", _command(protocol.Typing, self.typing)),
             ("read", _command(protocol.Read, self.read)),
             ("state", _command(protocol.State, self.state)),
+            ("download", _command(protocol.Download, self.download)),
         ]
         app.add_routes([web.post(f"{protocol.COMMANDS}/{name}", handler) for name, handler in table])
         return app
@@ -105,6 +110,15 @@ class Commands:
             jids={phone: jid for phone, jid in answer.items() if jid is not None},
         )
 
+    async def download(self, command: protocol.Download) -> BaseModel | bytes:
+        session = self._held(command.connection_id, command.epoch)
+        if session is None:
+            return NotOwner()
+        if session.client is None or not session.may_send:
+            return NotConnected()
+        async with self._downloads:
+            return await session.client.download(command.source)
+
     async def typing(self, command: protocol.Typing) -> BaseModel:
         session = self._held(command.connection_id, command.epoch)
         if session is None:
@@ -142,7 +156,7 @@ class Commands:
 
 
 def _command(
-    model: type[C], run: Callable[[C], Awaitable[BaseModel]]
+    model: type[C], run: Callable[[C], Awaitable[BaseModel | bytes]]
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         try:
@@ -155,6 +169,8 @@ def _command(
         except (*AWAY, Unavailable) as error:
             log.warning("command_unavailable", command=model.__name__, error=type(error).__name__)
             return web.json_response({"error": "UNAVAILABLE"}, status=503)
+        if isinstance(answer, bytes):
+            return web.Response(body=answer, content_type="application/octet-stream")
         return web.Response(text=answer.model_dump_json(), content_type="application/json")
 
     return handle

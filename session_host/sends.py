@@ -6,13 +6,14 @@ going out twice (DESIGN D6).
 
 import asyncio
 from collections import OrderedDict
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
 
 import structlog
 
-from session_host.whatsapp.port import Outgoing, WhatsAppClient
+from session_host.whatsapp.port import Outgoing, OutgoingFile, WhatsAppClient
 from shared import failpoints
 from shared.domain.ids import ConnectionId, HostId, WireId
 from shared.hosts.protocol import (
@@ -72,6 +73,12 @@ class Traces(Protocol):
     async def wire_id_of(self, secret: bytes, *, device_jid: str) -> WireId | None: ...
 
 
+class FilesOfMessages(Protocol):
+    """Has the files that messages carry."""
+
+    def opened(self, media_id: str) -> AbstractAsyncContextManager[OutgoingFile | Refused]: ...
+
+
 class Numbers(Protocol):
     """Knows which numbers are on WhatsApp."""
 
@@ -88,10 +95,13 @@ class _Try:
 class SendDesk:
     """All sends of this process. `begin` starts a task that outlives the HTTP request that asked for it."""
 
-    def __init__(self, host: HostId, store: Traces, numbers: Numbers, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, host: HostId, store: Traces, numbers: Numbers, files: FilesOfMessages, group: asyncio.TaskGroup
+    ) -> None:
         self._host = host
         self._store = store
         self._numbers = numbers
+        self._files = files
         self._group = group
         self._tries: OrderedDict[Key, _Try] = OrderedDict()
         self._sending: dict[ConnectionId, Key] = {}
@@ -193,7 +203,18 @@ class SendDesk:
             if not isinstance(known, str):
                 return known
             to = known
-        # The question may have taken long: a lease that lapsed meanwhile may be another host's by now.
+        media_id = command.payload.get("media_id")
+        if media_id is None:
+            return await self._hand_over(command, session, client, to=to, file=None)
+        async with self._files.opened(media_id) as file:
+            if isinstance(file, Refused):
+                return file
+            return await self._hand_over(command, session, client, to=to, file=file)
+
+    async def _hand_over(
+        self, command: Send, session: Sender, client: WhatsAppClient, *, to: str, file: OutgoingFile | None
+    ) -> Answer:
+        # All that came before may have taken long: a lease that lapsed meanwhile may be another host's by now.
         if not session.may_send or session.epoch != command.epoch:
             return NotConnected()
         failpoints.reach("host_before_send")
@@ -205,6 +226,7 @@ class SendDesk:
                 secret=command.secret,
                 reply_to=command.reply_to,
                 mentions=tuple(command.mentions),
+                file=file,
             )
         )
         failpoints.reach("host_after_send")

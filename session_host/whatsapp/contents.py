@@ -7,6 +7,7 @@ from typing import Any, Final
 from neonize.proto.waCommon import WACommon_pb2 as common
 from neonize.proto.waE2E import WAWebProtobufsE2E_pb2 as e2e
 
+from session_host.whatsapp import media
 from session_host.whatsapp.port import Outgoing
 
 # Any in this module: neonize ships no types for its generated messages.
@@ -27,6 +28,19 @@ def build(message: Outgoing) -> Any:  # noqa: ANN401 - neonize ships no types
         built = builder(message, message.payload)
     except (KeyError, TypeError, ValueError) as error:
         raise Unsupported(f"the payload of a {message.type} message is incomplete: {error}") from error
+    return _with_secret(built, message)
+
+
+def build_file(message: Outgoing, said: Mapping[str, Any], uploaded: Any) -> Any:  # noqa: ANN401 - as build
+    """As `build`, of a message whose file was uploaded; `said` is what media.describe found."""
+    built = media.message(message.type, said, uploaded)
+    context = _context(message)
+    if context is not None:
+        getattr(built, f"{message.type}Message").contextInfo.CopyFrom(context)
+    return _with_secret(built, message)
+
+
+def _with_secret(built: Any, message: Outgoing) -> Any:  # noqa: ANN401 - as build
     built.messageContextInfo.messageSecret = message.secret
     return built
 

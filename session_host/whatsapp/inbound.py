@@ -31,6 +31,15 @@ _WRAPPERS: Final = (
     "deviceSentMessage",
     "editedMessage",
 )
+_TOLD_OF_FILES: Final = (
+    ("caption", "caption"),
+    ("fileName", "filename"),
+    ("PTT", "ptt"),
+    ("seconds", "seconds"),
+    ("width", "width"),
+    ("height", "height"),
+    ("gifPlayback", "gif"),
+)
 # Keys and settings that devices exchange among themselves.
 _HOUSEKEEPING: Final = frozenset({"senderKeyDistributionMessage", "messageContextInfo", "protocolMessage"})
 _REVOKE: Final = e2e.ProtocolMessage.REVOKE
@@ -164,15 +173,29 @@ def _media(type_: str) -> Callable[[Any], tuple[str, dict[str, Any]]]:
         content = {
             "mimetype": found.mimetype or None,
             "bytes": found.fileLength or None,
-            "sha256": base64.b64encode(found.fileSHA256).decode() or None,
+            "sha256": _base64(found.fileSHA256) or None,
             **_context(found),
         }
-        for field, name in (("caption", "caption"), ("fileName", "filename"), ("PTT", "ptt"), ("seconds", "seconds")):
+        for field, name in _TOLD_OF_FILES:
             if getattr(found, field, None):
                 content[name] = getattr(found, field)
+        if getattr(found, "waveform", b""):
+            content["waveform"] = _base64(found.waveform)
+        content["source"] = {
+            "kind": type_,
+            "direct_path": found.directPath,
+            "media_key": _base64(found.mediaKey),
+            "sha256": _base64(found.fileSHA256),
+            "enc_sha256": _base64(found.fileEncSHA256),
+            "size": found.fileLength,
+        }
         return type_, content
 
     return read
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _location(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neonize ships no types

@@ -6,7 +6,7 @@ Import it only after `library.load`: it imports neonize.
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,14 +17,14 @@ from neonize.proto.waCompanionReg import WAWebProtobufsCompanionReg_pb2 as compa
 from neonize.utils.enum import ChatPresence, ChatPresenceMedia, ClientName, ClientType, ReceiptType
 
 from session_host.device_store import DeviceStore
-from session_host.whatsapp import contents, refusals
+from session_host.whatsapp import contents, media, refusals
 from session_host.whatsapp.bridge import Bridge, BridgedClient, jid_of
 from session_host.whatsapp.inbound import text_of
 from session_host.whatsapp.library import Library
 from session_host.whatsapp.port import ClientFactory, ClientSpec, DeviceMissing, Ended, Outgoing, WhatsAppClient
 from shared.domain.errors import Unavailable
 from shared.domain.ids import WireId
-from shared.hosts.protocol import Ambiguous, NotConnected, Refused, Sent, Shown, TypingState
+from shared.hosts.protocol import Ambiguous, MediaSource, NotConnected, Refused, Sent, Shown, TypingState
 
 # A connect adds its client to the library's map before it dials, so its first sign of life comes after that. Without
 # a sign (a dial that hangs) the map was written long ago by then.
@@ -33,6 +33,8 @@ _REGISTERED_S: Final = 5.0
 _ASK_S: Final = 70.0
 # Calls that only write to the socket.
 _SHOW_S: Final = 10.0
+# A large file over a slow line; with the send itself it stays within what a worker waits for.
+_FILE_S: Final = 120.0
 # The library's handlers take some milliseconds once the store answers.
 _DRY_S: Final = 0.2
 _PROPS: Final = companion.DeviceProps(os="ZapHub", platformType=companion.DeviceProps.CHROME)
@@ -145,15 +147,43 @@ class NeonizeClient:
         return Refused(code="UNAVAILABLE", detail="WhatsApp gave no pairing code; try again.")
 
     async def send(self, message: Outgoing) -> Sent | Refused | Ambiguous | NotConnected:
-        try:
-            built = contents.build(message)
-        except contents.Unsupported as error:
-            return Refused(code="UNSUPPORTED_TYPE", detail=str(error), permanent=True)
+        built = await self._built(message)
+        if isinstance(built, Refused | NotConnected):
+            return built
         to = jid_of(message.to)
         answer = await self._call(lambda: self._client.send_message(to, built), timeout_s=None)
         if isinstance(answer, Refused | Ambiguous | NotConnected):
             return answer
         return Sent(wire_id=answer.ID, at=datetime.fromtimestamp(answer.Timestamp, UTC))
+
+    async def _built(self, message: Outgoing) -> Any:  # noqa: ANN401 - neonize ships no types
+        """The message as the library sends it, its file uploaded; or why not, and then nothing left."""
+        try:
+            if message.file is None:
+                return contents.build(message)
+            said = await asyncio.to_thread(media.describe, message.type, message.payload, message.file)
+        except contents.Unsupported as error:
+            return Refused(code="UNSUPPORTED_TYPE", detail=str(error), permanent=True)
+        except media.Unfit as error:
+            return Refused(code="MEDIA_UNFIT", detail=str(error), permanent=True)
+        data, kind = message.file.data, media.KINDS[message.type]
+        uploaded = await self._call(lambda: self._client.upload(data, kind), timeout_s=_FILE_S)
+        if isinstance(uploaded, Ambiguous):
+            # Whatever became of the file, no message has left.
+            return Refused(code="MEDIA_UPLOAD_FAILED", detail="WhatsApp did not take the file; another try may work.")
+        if isinstance(uploaded, Refused | NotConnected):
+            return uploaded
+        return contents.build_file(message, said, uploaded)
+
+    async def download(self, source: MediaSource) -> bytes | Refused | NotConnected:
+        answer = await self._call(
+            lambda: self._client.download_any(media.source_message(source)),
+            timeout_s=_FILE_S,
+            classify=refusals.classify_download,
+        )
+        if isinstance(answer, bytes | Refused | NotConnected):
+            return answer
+        return Refused(code="UNAVAILABLE", detail="WhatsApp did not give the file in time.")
 
     async def jids_of(self, phones: tuple[str, ...]) -> Mapping[str, str | None] | Refused | NotConnected:
         answer = await self._call(
@@ -185,7 +215,13 @@ class NeonizeClient:
             )
         )
 
-    async def _call(self, call: "Any", *, timeout_s: float | None) -> Any:  # noqa: ANN401 - neonize ships no types
+    async def _call(
+        self,
+        call: "Any",  # noqa: ANN401 - neonize ships no types
+        *,
+        timeout_s: float | None,
+        classify: Callable[[str], refusals.Verdict] = refusals.classify,
+    ) -> Any:  # noqa: ANN401 - as above
         """What the library answered, or what its error means. Past the timeout the library's side goes on alone."""
         if not self._is_registered:
             return NotConnected()
@@ -195,7 +231,7 @@ class NeonizeClient:
         except TimeoutError:
             return Ambiguous(detail="The library did not answer in time.")
         except NeonizeError as error:
-            return refusals.classify(_text(error))
+            return classify(_text(error))
 
     async def _begin(self, call: "Any") -> Any:  # noqa: ANN401 - neonize ships no types
         # Looked at again inside the gate: a stop may have gone first.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from shared.domain.ids import ConnectionId, WireId
-from shared.hosts.protocol import Ambiguous, NotConnected, Quoted, Refused, Sent, Shown, TypingState
+from shared.hosts.protocol import Ambiguous, MediaSource, NotConnected, Quoted, Refused, Sent, Shown, TypingState
 
 # ---- what the client tells its session, on the loop and in order
 
@@ -189,6 +189,15 @@ WireRecord = Inbound | Receipt | Undecryptable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingFile:
+    """A file that a message carries, whole."""
+
+    data: bytes = field(repr=False)
+    mimetype: str
+    filename: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
     """One message as the client sends it. `secret` finds its wire id in the device store again."""
 
@@ -198,6 +207,7 @@ class Outgoing:
     secret: bytes = field(repr=False)
     reply_to: Quoted | None = None
     mentions: tuple[str, ...] = ()
+    file: OutgoingFile | None = None
 
 
 class DeviceMissing(Exception):
@@ -224,6 +234,9 @@ class WhatsAppClient(Protocol):
 
     async def jids_of(self, phones: tuple[str, ...]) -> Mapping[str, str | None] | Refused | NotConnected:
         """By which JID WhatsApp knows each of these numbers (digits); None for one that is not there."""
+
+    async def download(self, source: MediaSource) -> bytes | Refused | NotConnected:
+        """A file that came in, decrypted and checked against its hash."""
 
     async def show_typing(self, chat: str, state: TypingState) -> Shown | Refused | NotConnected:
         """Let a chat see that somebody types or records, or does no longer."""

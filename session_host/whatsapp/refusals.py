@@ -50,6 +50,23 @@ _SERVER_CODE: Final = re.compile(r"server returned error (\d+)")
 _STALE: Final = 479
 
 
+# WhatsApp keeps files for some weeks.
+_FILE_GONE: Final = re.compile(r"status code (403|404|410)|no url present|unknown media type|not of a known type")
+_FILE_WRONG: Final = re.compile(r"invalid media (enc )?(hmac|sha256)|hash of media|file length|too short")
+
+
+def classify_download(text: str) -> Verdict:
+    """What the error text of a download means: the file is gone, is not what its message said, or may come later."""
+    if _FILE_GONE.search(text):
+        return Refused(code="MEDIA_EXPIRED", detail="WhatsApp does not have the file any more.", permanent=True)
+    if _FILE_WRONG.search(text):
+        return Refused(code="MEDIA_BROKEN", detail="The file is not what its message says.", permanent=True)
+    verdict = classify(text)
+    if isinstance(verdict, Ambiguous):
+        return Refused(code="UNAVAILABLE", detail="The file could not be fetched; another try may work.")
+    return verdict
+
+
 def classify(text: str) -> Verdict:
     """What became of a message whose send ended with this error text."""
     for pattern, verdict in _RULES:

@@ -32,7 +32,7 @@ from session_host.whatsapp.port import (
 )
 from shared.domain.errors import Unavailable
 from shared.domain.ids import WireId
-from shared.hosts.protocol import Ambiguous, NotConnected, Refused, Sent, Shown, TypingState
+from shared.hosts.protocol import Ambiguous, MediaSource, NotConnected, Refused, Sent, Shown, TypingState
 
 NUMBERS = "@s.whatsapp.net"
 
@@ -60,6 +60,7 @@ class SimulatedWhatsApp:
     leaves: bool = True
     is_store_away: bool = False
     signals: list[tuple[str, ...]] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)  # what can be downloaded, by direct path
     asked: int = 0  # numbers that clients asked about
     devices: set[str] = field(default_factory=set)
     traces: dict[bytes, tuple[str, WireId]] = field(default_factory=dict)
@@ -266,6 +267,12 @@ class SimulatedClient:
             return NotConnected()
         self._server.asked += len(phones)
         return {phone: None if phone in self._server.not_on_whatsapp else f"{phone}{NUMBERS}" for phone in phones}
+
+    async def download(self, source: MediaSource) -> bytes | Refused | NotConnected:
+        if not self._server.is_online(self):
+            return NotConnected()
+        found = self._server.files.get(source.direct_path)
+        return found or Refused(code="MEDIA_EXPIRED", detail="WhatsApp does not have the file any more.", permanent=True)
 
     async def show_typing(self, chat: str, state: TypingState) -> Shown | Refused | NotConnected:
         return self._server.see(self, (chat, state))

@@ -33,6 +33,18 @@ SENDABLE: Final = frozenset(
 
 MAX_TEXT: Final = 65_536
 _MAX_POLL_OPTIONS: Final = 12
+_MAX_THUMBNAIL: Final = 65_536  # characters of base64
+# What a file of each type may be told of; the others are understood, and refused.
+_OF_TYPES: Final = {
+    "caption": frozenset({MessageType.IMAGE, MessageType.VIDEO, MessageType.DOCUMENT}),
+    "ptt": frozenset({MessageType.AUDIO}),
+    "waveform": frozenset({MessageType.AUDIO}),
+    "gif": frozenset({MessageType.VIDEO}),
+    "seconds": frozenset({MessageType.AUDIO, MessageType.VIDEO}),
+    "width": frozenset({MessageType.IMAGE, MessageType.VIDEO, MessageType.STICKER}),
+    "height": frozenset({MessageType.IMAGE, MessageType.VIDEO, MessageType.STICKER}),
+    "thumbnail": frozenset({MessageType.IMAGE, MessageType.VIDEO, MessageType.DOCUMENT}),
+}
 
 
 def storable(text: str) -> str:
@@ -53,6 +65,7 @@ def _phone(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(storable)]
 Line = Annotated[Text, StringConstraints(min_length=1, max_length=1024)]
+Base64 = Annotated[str, StringConstraints(min_length=4, pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
 LongText = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_TEXT)]
 Phone = Annotated[str, AfterValidator(_phone)]
 # Another message, by its `id`, `message_id` or `wa_message_id`.
@@ -98,20 +111,35 @@ class MediaPayload(_Payload):
 
     url: Annotated[Text, StringConstraints(min_length=1, max_length=2048, pattern=r"^https?://")] | None = None
     media_id: Line | None = None
-    base64: Annotated[str, StringConstraints(min_length=4, pattern=r"^[A-Za-z0-9+/]+={0,2}$")] | None = None
+    base64: Base64 | None = None
     caption: LongText | None = None
     filename: Annotated[Text, StringConstraints(min_length=1, max_length=255, pattern=r"^[^/\\]+$")] | None = None
     mimetype: (
         Annotated[str, StringConstraints(max_length=127, pattern=r"^[a-z0-9.+-]+/[A-Za-z0-9.+-]+(; ?[a-z]+=[\w.-]+)*$")]
         | None
     ) = None
-    ptt: StrictBool = Field(default=False, description="an audio that was spoken for the chat")
+    ptt: StrictBool = Field(default=False, description="an audio that was spoken for the chat; it must be Ogg Opus")
+    gif: StrictBool = Field(default=False, description="a video that plays by itself, without sound")
+    seconds: StrictInt | None = Field(
+        None, ge=0, le=86_400, description="how long it plays, where the file does not say"
+    )
+    width: StrictInt | None = Field(None, ge=1, le=65_535)
+    height: StrictInt | None = Field(None, ge=1, le=65_535)
+    waveform: Base64 | None = Field(
+        None, max_length=172, description="of a voice note: base64 of 64 numbers from 0 to 100, one byte each"
+    )
+    thumbnail: Base64 | None = Field(None, max_length=_MAX_THUMBNAIL, description="base64 of a small JPEG")
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
         if sum(source is not None for source in (self.url, self.media_id, self.base64)) != 1:
             raise ValueError("give exactly one of url, media_id and base64")
         return self
+
+    def unfit_for(self, type_: MessageType) -> str | None:
+        """Which field a message of this type cannot have; None when all fit."""
+        given = (name for name in _OF_TYPES if getattr(self, name) not in (None, False))
+        return next((name for name in given if type_ not in _OF_TYPES[name]), None)
 
 
 class LocationPayload(_Payload):

@@ -1,7 +1,7 @@
 """`HostClient`: asks the host that holds a session to do something, and finds a host for a session that has none."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
@@ -35,6 +35,10 @@ _CONNECT_S: Final = 2.0
 _QUICK_S: Final = 10.0
 # A command that only writes to the socket; the host itself gives up after 10 s.
 _SHOW_S: Final = 15.0
+# The host's own fetch of a large file may take two minutes.
+_FILE_S: Final = 150.0
+_PIECE_BYTES: Final = 256 * 1024
+_BYTES: Final = "application/octet-stream"
 # Closing waits for the library, logging out for WhatsApp too.
 _END_S: Final = 30.0
 _MOST_CONNECTIONS: Final = 200
@@ -114,6 +118,28 @@ class HostClient:
         """Show that messages were read."""
         return await self._ask(owner.address, "read", command, protocol.SHOW_ANSWER, timeout_s=_SHOW_S)
 
+    async def download(
+        self, owner: Owner, command: protocol.Download, write: Callable[[bytes], Awaitable[None]]
+    ) -> protocol.NoFile | None:
+        """Give a file that came in to `write`, piece by piece; None: it was whole, and checked against its hash.
+
+        After HostUnreachable only a part of it may have been written.
+        """
+        try:
+            async with self._http.post(
+                f"{owner.address}{protocol.COMMANDS}/download",
+                data=command.model_dump_json().encode(),
+                timeout=aiohttp.ClientTimeout(total=_FILE_S, connect=_CONNECT_S),
+                allow_redirects=False,
+            ) as response:
+                if response.status == _OK and response.content_type == _BYTES:
+                    async for piece in response.content.iter_chunked(_PIECE_BYTES):
+                        await write(piece)
+                    return None
+                return _told("download", response.status, await response.read(), protocol.NO_FILE)
+        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
+            raise HostUnreachable(f"the session host did not answer `download` ({type(error).__name__}).") from error
+
     async def state(self, owner: Owner, command: protocol.State) -> StateAnswer:
         """What the host itself knows."""
         return await self._ask(owner.address, "state", command, protocol.STATE_ANSWER, timeout_s=_QUICK_S)
@@ -135,14 +161,19 @@ class HostClient:
             raise HostNotReached(f"the session host cannot be reached for `{command}`.") from error
         except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
             raise HostUnreachable(f"the session host did not answer `{command}` ({type(error).__name__}).") from error
-        if status == _UNAUTHORIZED:
-            raise Misconfigured("the session host refused ZAPHUB_HOST_TOKEN: it must be the same everywhere.")
-        try:
-            if status == _OK:
-                return answer.validate_json(content)
-        except ValidationError as error:
-            raise HostUnreachable(_says_nothing(command, status)) from error
-        raise HostUnreachable(_says_nothing(command, status))
+        return _told(command, status, content, answer)
+
+
+def _told(command: str, status: int, content: bytes, answer: TypeAdapter[A]) -> A:
+    """What the host said. Raises HostUnreachable for what says nothing, Misconfigured for a wrong token."""
+    if status == _UNAUTHORIZED:
+        raise Misconfigured("the session host refused ZAPHUB_HOST_TOKEN: it must be the same everywhere.")
+    try:
+        if status == _OK:
+            return answer.validate_json(content)
+    except ValidationError as error:
+        raise HostUnreachable(_says_nothing(command, status)) from error
+    raise HostUnreachable(_says_nothing(command, status))
 
 
 def _says_nothing(command: str, status: int) -> str:

@@ -102,6 +102,25 @@ class Check(_Strict):
     phones: list[str] = Field(min_length=1, max_length=100)
 
 
+class MediaSource(_Strict):
+    """Where WhatsApp keeps a file that came in, and what opens it: the `source` of an inbound message's content."""
+
+    kind: Literal["image", "video", "audio", "document", "sticker"]
+    direct_path: str
+    media_key: bytes = Field(repr=False)
+    sha256: bytes
+    enc_sha256: bytes
+    size: int
+
+
+class Download(_Strict):
+    """Fetch a file that came in. Answered with its bytes (application/octet-stream), or why not (JSON)."""
+
+    connection_id: UUID
+    epoch: int
+    source: MediaSource
+
+
 TypingState = Literal["composing", "recording", "paused"]
 
 
@@ -296,6 +315,10 @@ class Shown(_Answer):
 
 ShowAnswer = Annotated[Shown | Refused | NotOwner | NotConnected, Field(discriminator="kind")]
 SHOW_ANSWER: TypeAdapter[ShowAnswer] = TypeAdapter(ShowAnswer)
+
+
+NoFile = Annotated[Refused | NotOwner | NotConnected, Field(discriminator="kind")]
+NO_FILE: TypeAdapter[NoFile] = TypeAdapter(NoFile)
 
 
 class StateAnswer(_Answer):

@@ -16,16 +16,25 @@ from session_host.journal_feed import JournalFeed
 from session_host.numbers import KnownNumbers
 from session_host.records import SessionRecords
 from session_host.roster import Roster
-from session_host.sends import SendDesk
+from session_host.sends import FilesOfMessages, SendDesk
 from session_host.session import Means
 from session_host.whatsapp.simulated import SimulatedWhatsApp
 from shared.db import connections, hosts
 from shared.db.pool import Pool
 from shared.domain.ids import DEFAULT_TENANT, ConnectionId, HostId
+from shared.hosts.protocol import Refused
 from shared.queues.runtime import Queues
 
 TOKEN = "a-host-token-for-tests"
 T = TypeVar("T")
+
+
+class NoFiles:
+    """A media store in which nothing is."""
+
+    @asynccontextmanager
+    async def opened(self, media_id: str) -> AsyncIterator[Refused]:
+        yield Refused(code="MEDIA_GONE", detail=f"no {media_id}", permanent=True)
 
 
 class SimulatedHost:
@@ -47,7 +56,14 @@ class SimulatedHost:
 
 @asynccontextmanager
 async def simulated_host(
-    name: str, queues: Queues, server: SimulatedWhatsApp, data_dir: Path, *, lease_s: float = 2.0, capacity: int = 5
+    name: str,
+    queues: Queues,
+    server: SimulatedWhatsApp,
+    data_dir: Path,
+    *,
+    lease_s: float = 2.0,
+    capacity: int = 5,
+    files: FilesOfMessages | None = None,
 ) -> AsyncIterator[SimulatedHost]:
     host = HostId(name)
     journal = Journal(data_dir, host)
@@ -64,7 +80,7 @@ async def simulated_host(
             )
         )
         numbers = KnownNumbers()
-        desk = SendDesk(host, server, numbers, group)
+        desk = SendDesk(host, server, numbers, files or NoFiles(), group)
         runner = web.AppRunner(Commands(roster, desk, numbers).application(token=TOKEN), access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -27,6 +27,7 @@ from shared.hosts.protocol import (
     Send,
     Sent,
 )
+from tests.contract.hosts.simulated_host import NoFiles
 
 HERE, ELSEWHERE = HostId("here"), HostId("elsewhere")
 
@@ -99,7 +100,7 @@ async def desk() -> AsyncIterator[Desk]:
     device = server.scan(code, "5511988880001")
     session = FakeSession(spec.connection_id, client, device)
     async with asyncio.TaskGroup() as group:
-        yield Desk(server, session, SendDesk(HERE, server, KnownNumbers(), group))
+        yield Desk(server, session, SendDesk(HERE, server, KnownNumbers(), NoFiles(), group))
 
 
 async def test_a_repeated_try_joins_the_first_and_reaches_the_wire_once(desk: Desk) -> None:
