@@ -1,19 +1,16 @@
 """Whatever is given, nothing inside is reached and nothing breaks the parsers."""
 
+import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidInput
 from shared.egress.resolver import Address
 from shared.egress.target import Rule, is_public, parse
-from shared.webhooks.client import Answered
-from shared.webhooks.verdict import parse_retry_after, retry_in_s
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 INSIDE_V4 = ["0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"]
 INSIDE_V4 += ["192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3"]
 OUTSIDE_2000 = st.integers(0, 2**128 - 1).filter(lambda number: number >> 125 != 1)
@@ -68,14 +65,56 @@ def test_a_name_is_permitted_only_when_all_its_addresses_are(addresses: list[str
     assert all(rule.permits(address) for address in found) == {"10.0.0.1", "::1"}.isdisjoint(addresses)
 
 
-@given(st.text(max_size=40), st.floats(1, 100_000), st.floats(0.8, 1.2))
-def test_a_receiver_can_neither_hurry_nor_stall_the_schedule(asked: str, base_s: float, jitter: float) -> None:
-    answer = Answered(status=503, retry_after=asked, body=b"", duration_ms=1)
+def spelled(number: int, parts: int, bases: list[str]) -> str:
+    """An IPv4 address as `inet_aton` reads it: 1 to 4 numbers, decimal, octal or hexadecimal, the last one wide."""
+    wide = 8 * (5 - parts)
+    heads = [(number >> (24 - 8 * place)) & 0xFF for place in range(parts - 1)]
+    numbers = [*heads, number & ((1 << wide) - 1)]
+    forms = {"d": str, "o": "0{:o}".format, "x": "0x{:x}".format, "X": "0X{:X}".format}
+    return ".".join(forms[base](one) for base, one in zip(bases, numbers, strict=False))
 
-    wait_s = retry_in_s(base_s, answer, now=NOW, jitter=jitter)
 
-    assert base_s * 0.8 <= wait_s <= max(base_s * 2, 3600)
-    assert (parse_retry_after(asked, now=NOW) or 0) >= 0
+@given(
+    inside_v4() | st.integers(0, 2**32 - 1).map(IPv4Address),
+    st.integers(1, 4),
+    st.lists(st.sampled_from("doxX"), min_size=4, max_size=4),
+)
+@settings(deadline=None)
+def test_every_spelling_of_an_ipv4_address_is_judged_as_the_address(
+    address: IPv4Address, parts: int, bases: list[str]
+) -> None:
+    host = spelled(int(address), parts, bases)
+
+    assert is_let_in(f"http://{host}/") in {is_public(address), False}
+    if not is_public(address):
+        assert not is_let_in(f"http://{host}/")
+
+
+@given(st.integers(0, 2**128 - 1) | inside_v4().map(lambda one: (0xFFFF << 32) + int(one)))
+@settings(deadline=None)
+def test_every_spelling_of_an_ipv6_address_is_judged_as_the_address(number: int) -> None:
+    address = IPv6Address(number)
+    spellings = {address.compressed, address.exploded, address.exploded.upper()}
+    if address.ipv4_mapped:
+        spellings.add(f"::ffff:{address.ipv4_mapped}")
+
+    assert {is_let_in(f"http://[{one}]/") for one in spellings} == {is_public(address)}
+
+
+@given(st.integers(0, 2**32 - 1).map(IPv4Address) | st.integers(0, 2**128 - 1).map(IPv6Address))
+def test_nothing_that_the_standard_library_calls_special_is_public(address: Address) -> None:
+    plain = (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+    is_special = plain.is_private or plain.is_loopback or plain.is_link_local or plain.is_multicast or plain.is_reserved
+
+    assert not (is_public(address) and (is_special or plain.is_unspecified))
+
+
+def is_let_in(url: str) -> bool:
+    try:
+        asyncio.run(Rule().check(url))
+    except InvalidInput:
+        return False
+    return True
 
 
 async def _unused(_host: str, _port: int) -> Sequence[Address]:
