@@ -42,8 +42,10 @@ _DESCRIPTION: Final = (
     "A self-hosted WhatsApp gateway. Send an API key as `Authorization: Bearer <key>` or `X-API-Key`. "
     "Errors are `application/problem+json` with a stable `code`."
 )
+# They are tried in this order: first what is asked most.
 _ROUTES: Final = (
     *(
+        sends,
         health,
         metrics,
         docs_page,
@@ -51,7 +53,6 @@ _ROUTES: Final = (
         connections,
         lifecycle,
         pairing,
-        sends,
         chats,
         media,
         messages,

@@ -22,6 +22,15 @@ class JsonRequest(Request):
     async def json(self) -> Any:  # noqa: ANN401 - starlette's signature
         return parse(await self.body())
 
+    def require_json(self) -> None:
+        """Raises Problem 415 for a body that is not declared to be JSON."""
+        if not _says_json(self.headers.get("content-type", "")):
+            raise Problem(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "UNSUPPORTED_MEDIA_TYPE",
+                "Send the body as JSON, with the header Content-Type: application/json.",
+            )
+
 
 class JsonRoute(APIRoute):
     """A route that refuses a body which is not declared to be JSON, and parses the others strictly."""
@@ -33,12 +42,8 @@ class JsonRoute(APIRoute):
         async def handle_strictly(plain: Request) -> Response:
             # One request object from here on: a body can be read from the server only once.
             request = JsonRequest(plain.scope, plain.receive)
-            if wants_body and await request.body() and not _says_json(request.headers.get("content-type", "")):
-                raise Problem(
-                    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                    "UNSUPPORTED_MEDIA_TYPE",
-                    "Send the body as JSON, with the header Content-Type: application/json.",
-                )
+            if wants_body and await request.body():
+                request.require_json()
             return await handle(request)
 
         return handle_strictly
@@ -47,13 +52,7 @@ class JsonRoute(APIRoute):
 def parse(body: bytes) -> Any:  # noqa: ANN401 - JSON is any of six types
     """The value that `body` spells. Raises Problem 400 when it is not JSON, or JSON that cannot be kept."""
     try:
-        value = json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_constant=_refuse_constant,
-            parse_float=_float,
-            parse_int=_int,
-        )
+        value = _decode(body.decode("utf-8"))
         _check(value, has_escapes=b"\\u" in body)
     except UnicodeDecodeError:
         raise _malformed("it is not UTF-8") from None
@@ -118,3 +117,8 @@ def _check(value: Any, *, has_escapes: bool) -> None:  # noqa: ANN401 - as above
 
 def _malformed(why: str) -> Problem:
     return Problem(HTTPStatus.BAD_REQUEST, "MALFORMED_JSON", f"The body cannot be read as JSON: {why}.")
+
+
+_decode: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_float, parse_int=_int
+).decode

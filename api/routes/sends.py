@@ -11,7 +11,7 @@ from api.answers import accepted, answer, job_summary, list_of
 from api.auth import Principal, allowed, charge
 from api.idempotency_key import keyed_request
 from api.inputs import Send, SendBatch
-from api.json_body import JsonRoute
+from api.lean_route import LeanRoute
 from api.message_shapes import BatchAccepted, MessageAccepted
 from api.problem_shapes import errors
 from api.routes.connections import Parts
@@ -19,7 +19,7 @@ from api.sending import Sent
 from shared.db.api_keys import Scope
 from shared.domain.jobs import QueueName
 
-router = APIRouter(tags=["messages"], route_class=JsonRoute)
+router = APIRouter(tags=["messages"], route_class=LeanRoute)
 
 Writer = Annotated[Principal, Depends(allowed(Scope.MESSAGES_WRITE))]
 

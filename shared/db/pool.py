@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -47,6 +47,10 @@ async def _prepare(connection: Connection) -> None:
         await connection.set_type_codec(name, encoder=_encode, decoder=json.loads, schema="pg_catalog")
 
 
+# NaN and Infinity are not JSON, and Postgres would refuse them with a vaguer message.
+_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
 @dataclass(frozen=True, slots=True)
 class JsonList:
     """A list as one element of a `jsonb[]`: by itself asyncpg takes a list within a list for one more dimension."""
@@ -57,8 +61,7 @@ class JsonList:
 def _encode(value: Any) -> str:  # noqa: ANN401 - JSON is any of six types
     if isinstance(value, JsonList):
         value = list(value.values)
-    # NaN and Infinity are not JSON, and Postgres would refuse them with a vaguer message.
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _json(value)
 
 
 class _BoundedPool(Pool):
