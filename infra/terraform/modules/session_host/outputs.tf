@@ -1,0 +1,24 @@
+output "cluster_name" {
+  description = "The ECS cluster's name."
+  value       = aws_ecs_cluster.this.name
+}
+
+output "service_name" {
+  description = "The ECS service's name."
+  value       = aws_ecs_service.this.name
+}
+
+output "capacity" {
+  description = "How many sessions all hosts together hold."
+  value       = var.task_count * var.sessions.children * var.sessions.per_child
+}
+
+output "dns_name" {
+  description = "A name that resolves to every host's private address."
+  value       = "${aws_service_discovery_service.hosts.name}.${aws_service_discovery_private_dns_namespace.this.name}"
+}
+
+output "task_role_arn" {
+  description = "The role of a running host."
+  value       = aws_iam_role.task.arn
+}

@@ -1,0 +1,48 @@
+"""Write `infra/queues.json`, the queue policies as AWS's tools read them: `python -m local.queue_table`."""
+
+import json
+from typing import Any, Final
+
+from local.environment import CHECKOUT
+from shared.domain.jobs import QueueName
+from shared.queues.policies import POLICIES, QueuePolicy
+
+PATH: Final = CHECKOUT / "infra" / "queues.json"
+
+# AWS asks for six times the function's timeout, so that a bell is not handed out twice while its function runs.
+_VISIBILITY: Final = 6
+_RECEIVES: Final = 5
+_MEMORY_MB: Final = 512
+# An event source mapping takes no less; a second invocation of a queue that runs one job at a time finds none.
+_LEAST_CONCURRENCY: Final = 2
+_OLDEST_BELL_S: Final = 300
+_OLDEST_BELL_OF_S: Final = {QueueName.MESSAGE_SEND: 60, QueueName.MESSAGE_RECEIVE: 60, QueueName.SESSION_INIT: 60}
+
+
+def table() -> dict[str, Any]:
+    """Every queue, the most urgent first; on AWS a name has `-` for `:`. Times are in seconds."""
+    by_urgency = sorted(POLICIES.items(), key=lambda item: -item[1].priority)
+    return {"queues": [_entry(queue, policy) for queue, policy in by_urgency]}
+
+
+def text() -> str:
+    """The file's content."""
+    return json.dumps(table(), indent=2) + "\n"
+
+
+def _entry(queue: QueueName, policy: QueuePolicy) -> dict[str, Any]:
+    return {
+        "name": queue.replace(":", "-"),
+        "queue": str(queue),
+        "handler": f"functions.{queue.replace(':', '_')}.handler",
+        "function_timeout_s": policy.lambda_timeout_s,
+        "visibility_timeout_s": policy.lambda_timeout_s * _VISIBILITY,
+        "max_concurrency": max(policy.concurrency, _LEAST_CONCURRENCY),
+        "max_receive_count": _RECEIVES,
+        "memory_mb": _MEMORY_MB,
+        "oldest_bell_alarm_s": _OLDEST_BELL_OF_S.get(queue, _OLDEST_BELL_S),
+    }
+
+
+if __name__ == "__main__":
+    PATH.write_text(text(), encoding="utf-8")
