@@ -1,8 +1,8 @@
 """Claim-ahead: one queue's jobs that are claimed before a slot is free, so that quick handlers never wait for Postgres.
 
-A claim costs a few milliseconds however many jobs it brings. Handlers that take less than that would stand idle in
-between, so a drain keeps about 10 ms of work at hand; handlers that take longer than 10 ms get none. What waits here
-counts as in flight: caps, rates and the order of chats hold as if it ran.
+A claim costs a few milliseconds however many jobs it brings. Handlers that take little more would stand idle in
+between, so a drain keeps about 30 ms of work at hand; handlers that take longer than 30 ms, as sends over a real
+network do, get none. What waits here counts as in flight: caps, rates and the order of chats hold as if it ran.
 """
 
 from collections import deque
@@ -12,7 +12,7 @@ from typing import Final
 from shared.domain.jobs import Job
 
 AT_MOST: Final = 90
-_WORK_S: Final = 0.010
+_WORK_S: Final = 0.030
 # Nothing waits longer, even when handlers turn slow at once or the whole process stands still. Far below a lease (5 s
 # in a worker): what is started is still claimed.
 HOLD_S: Final = 0.1

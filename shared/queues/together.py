@@ -1,10 +1,12 @@
 """Calls that come together share a statement and its commit; each is answered after the commit.
 
 A commit a call is what makes writing slow, and callers of one turn of the loop may just as well share theirs. What
-comes in while a batch commits is the next batch, so the busier it is the larger they get.
+comes in while a batch commits is the next batch, and so is what comes in as long again after it: most of what a batch
+costs is the same for one call as for ten, so the busier it is the larger they get.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
@@ -18,6 +20,8 @@ Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 
 _AT_MOST: Final = 200  # calls in one transaction: a few milliseconds
+# However long a commit took, nobody waits for longer than this for the next one to begin.
+REST_AT_MOST_S: Final = 0.005
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +62,9 @@ class Together(Generic[Ask, Answer]):
             while self._waiting:
                 taken = [self._waiting.popleft() for _ in range(min(_AT_MOST, len(self._waiting)))]
                 if wanted := [(ask, answer) for ask, answer in taken if not answer.done()]:
+                    began = time.monotonic()
                     await self._serve(wanted)
+                    await asyncio.sleep(min(time.monotonic() - began, REST_AT_MOST_S))
         finally:
             self._working = None
             for _, answer in self._waiting:
