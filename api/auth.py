@@ -40,6 +40,12 @@ class Principal:
         if self.connection_ids is not None and connection_id not in self.connection_ids:
             raise NotFound("There is no such connection.")
 
+    def require_everything(self) -> None:
+        """As `require_all_connections`, on a call that touches what is every tenant's: only the first tenant may."""
+        self.require_all_connections()
+        if self.tenant_id != DEFAULT_TENANT:
+            raise Problem(HTTPStatus.FORBIDDEN, "FORBIDDEN", "This call is for whoever runs the service.")
+
     def require_all_connections(self) -> None:
         """Raises Problem 403 for a key that is limited to some connections, on a call that touches all."""
         if self.connection_ids is not None:

@@ -1,6 +1,7 @@
 """`/jobs/{id}`: one job by its readable id; run a dead letter again, take a job out."""
 
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
 
@@ -11,9 +12,11 @@ from api.json_body import JsonRoute
 from api.problem_shapes import errors
 from api.queue_shapes import Job, JobDeleted
 from api.routes.connections import Parts
+from shared.db import connections
 from shared.db.api_keys import Scope
 from shared.db.pool import Connection
 from shared.domain.errors import NotFound
+from shared.domain.ids import DEFAULT_TENANT
 from shared.queues import admin
 from shared.queues.admin import Cancellation, JobView
 
@@ -63,15 +66,19 @@ async def delete_job(job_id: str, caller: Writer, parts: Parts) -> Response:
 
 async def _found(connection: Connection, caller: Principal, job_id: str) -> JobView:
     job = None if "\x00" in job_id else await admin.get_job(connection, job_id)
-    if job is None or not _is_own(caller, job):
+    if job is None or not await _is_own(connection, caller, job):
         raise NotFound("There is no such job.")
     return job
 
 
-def _is_own(caller: Principal, job: JobView) -> bool:
-    if caller.connection_ids is None:
+async def _is_own(connection: Connection, caller: Principal, job: JobView) -> bool:
+    """Whether the job is about a connection of the caller's; one about none is for whoever may everything."""
+    about = job.data.get("sessionId")
+    if caller.connection_ids is not None:
+        return about in {str(connection_id) for connection_id in caller.connection_ids}
+    if caller.tenant_id == DEFAULT_TENANT:
         return True
-    return job.data.get("sessionId") in {str(connection_id) for connection_id in caller.connection_ids}
+    return about is not None and await connections.is_of_tenant(connection, UUID(about), tenant_id=caller.tenant_id)
 
 
 def job_shown(job: JobView) -> dict[str, Any]:

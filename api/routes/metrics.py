@@ -46,7 +46,7 @@ async def _may_read(request: Request, parts: Parts) -> None:
     caller = await authenticate(request, parts)
     if not caller.may(Scope.QUEUES_READ):
         raise lacking(Scope.QUEUES_READ)
-    caller.require_all_connections()
+    caller.require_everything()
 
 
 @router.get(

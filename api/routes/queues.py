@@ -29,8 +29,8 @@ router = APIRouter(tags=["queues"], route_class=JsonRoute)
 
 
 async def _unlimited(caller: Principal) -> Principal:
-    # A queue holds the jobs of every connection.
-    caller.require_all_connections()
+    # A queue holds the jobs of every connection, whosever it is.
+    caller.require_everything()
     return caller
 
 

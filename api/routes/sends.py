@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from api import sending
 from api.answers import accepted, answer, job_summary, list_of
 from api.auth import Principal, allowed, charge
+from api.batch_language import in_language
 from api.idempotency_key import keyed_request
 from api.inputs import Send, SendBatch
 from api.lean_route import LeanRoute
@@ -62,7 +63,8 @@ async def send_batch(request: Request, connection_id: UUID, body: SendBatch, cal
     charge(request, caller, len(body.messages) - 1)  # beside the one that every request costs
     keyed = await keyed_request(request, caller)
     results = await sending.send_batch(parts, caller, connection_id, body.messages, keyed)
-    return accepted({"results": list_of(results)})
+    spoken, headers = in_language(request.scope, results)
+    return answer({"results": list_of(spoken)}, status=202, headers=headers)
 
 
 def _preferred_wait_s(request: Request) -> int | None:

@@ -64,6 +64,11 @@ async def get_object(
     return row["object"] if row and row["deleted_at"] is None else None
 
 
+async def is_of_tenant(connection: Connection, connection_id: UUID, *, tenant_id: TenantId) -> bool:
+    """Whether the tenant has, or had, this connection: a deleted one is still its own."""
+    return bool(await connection.fetchval(_SQL.is_of_tenant, connection_id, tenant_id))
+
+
 async def list_objects(
     connection: Connection,
     *,

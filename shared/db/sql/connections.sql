@@ -15,6 +15,10 @@ SELECT connection_fit_group(c) FROM connections c WHERE c.id = $1 FOR UPDATE;
 SELECT connection_object(c) AS object, c.status, c.deleted_at FROM connections c
  WHERE c.id = $1 AND c.tenant_id = $2 AND ($3::uuid[] IS NULL OR c.id = ANY($3));
 
+-- name: is_of_tenant
+-- $1 connection, $2 tenant. Deleted ones count.
+SELECT EXISTS (SELECT 1 FROM connections WHERE id = $1 AND tenant_id = $2);
+
 -- name: list_objects
 -- $1 tenant, $2 allowed or NULL, $3 status or NULL, $4 external id or NULL, $5/$6 created_at and id of the last one seen or NULL, $7 limit.
 SELECT c.id, c.created_at, connection_object(c) AS object FROM connections c

@@ -204,3 +204,89 @@ async def test_every_call_but_the_open_ones_wants_a_key(settings: Settings) -> N
             for method in calls:
                 answer = await api.request(method, path.replace("{", "").replace("}", ""))
                 assert (answer.status_code == 401) is (path not in open_paths), (method, path, answer.status_code)
+
+
+async def test_a_key_is_changed_from_the_next_request_on(api: httpx.AsyncClient, connection: dict[str, Any]) -> None:
+    made = await _key(api, "connections:read")
+    path, own = f"/api-keys/{made['id']}", _with(made["key"])
+
+    changed = await api.patch(
+        path, json={"name": "n", "scopes": ["messages:read"], "connection_ids": [connection["id"]]}
+    )
+    refused = await api.get("/connections", headers=own)
+    allowed = await api.get(f"/connections/{connection['id']}/messages", headers=own)
+    widened = await api.patch(path, json={"connection_ids": None, "scopes": ["connections:read"]})
+
+    assert changed.json() == {
+        **{name: value for name, value in made.items() if name != "key"},
+        "name": "n",
+        "scopes": ["messages:read"],
+        "connection_ids": [connection["id"]],
+        "last_used_at": None,
+    }
+    assert (refused.status_code, allowed.status_code) == (403, 200)
+    assert (widened.json()["connection_ids"], widened.json()["name"]) == (None, "n")
+    assert (await api.get("/connections", headers=own)).status_code == 200
+
+
+async def test_a_key_s_end_may_be_moved(api: httpx.AsyncClient) -> None:
+    made = await _key(api, "connections:read")
+    path, own = f"/api-keys/{made['id']}", _with(made["key"])
+
+    assert (await api.patch(path, json={"expires_at": "2026-01-01T00:00:00Z"})).status_code == 200
+    assert (await api.get("/connections", headers=own)).status_code == 401
+    assert (await api.patch(path, json={"expires_at": None})).json()["expires_at"] is None
+    assert (await api.get("/connections", headers=own)).status_code == 200
+
+
+async def test_a_revoked_key_stays_revoked(api: httpx.AsyncClient) -> None:
+    made = await _key(api, "connections:read")
+    await api.delete(f"/api-keys/{made['id']}")
+
+    answer = await api.patch(f"/api-keys/{made['id']}", json={"expires_at": None})
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "INVALID_STATE")
+    assert (await api.get("/connections", headers=_with(made["key"]))).status_code == 401
+
+
+async def test_nobody_changes_a_key_to_or_of_more_than_their_own(
+    api: httpx.AsyncClient, connection: dict[str, Any], ledger: Ledger, database: Connection
+) -> None:
+    keeper = _with((await _key(api, "keys:write", "messages:read"))["key"])
+    small, strong = await _key(api, "messages:read"), await _key(api, "admin")
+    limited = _with((await _key(api, "admin", connection_ids=[connection["id"]]))["key"])
+    before = await database.fetch("SELECT id, name, scopes, connection_ids, expires_at FROM api_keys ORDER BY id")
+
+    answers = [
+        await api.patch(f"/api-keys/{small['id']}", json={"scopes": ["admin"]}, headers=keeper),
+        await api.patch(f"/api-keys/{strong['id']}", json={"expires_at": None}, headers=keeper),
+        await api.patch(f"/api-keys/{small['id']}", json={"name": "mine"}, headers=limited),
+    ]
+
+    assert [answer.status_code for answer in answers] == [403, 403, 403]
+    assert (
+        await database.fetch("SELECT id, name, scopes, connection_ids, expires_at FROM api_keys ORDER BY id") == before
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"name": None}, ""),
+        ({"scopes": None}, ""),
+        ({"scopes": []}, "/scopes"),
+        ({"name": " "}, "/name"),
+        ({"connection_ids": [str(uuid4())]}, "/connection_ids"),
+        ({"expires_at": "tomorrow"}, "/expires_at"),
+        ({"key": "zh_mine"}, "/key"),
+        ({"revoked_at": None}, "/revoked_at"),
+    ],
+)
+async def test_a_wrong_change_is_named_and_changes_nothing(api: httpx.AsyncClient, body: object, pointer: str) -> None:
+    made = await _key(api, "connections:read")
+    before = (await api.get(f"/api-keys/{made['id']}")).json()
+
+    answer = await api.patch(f"/api-keys/{made['id']}", json=body)
+
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+    assert (await api.get(f"/api-keys/{made['id']}")).json() == before

@@ -13,7 +13,9 @@ def _explained() -> list[str]:
 
 def test_each_code_of_the_door_is_explained_once() -> None:
     explained = _explained()
-    given = {code for path in (_ROOT / "api").rglob("*.py") for code in _CODE.findall(path.read_text())}
+    # The compatible doors speak in the words of others.
+    ours = [path for path in (_ROOT / "api").rglob("*.py") if "compat" not in path.parts]
+    given = {code for path in ours for code in _CODE.findall(path.read_text())}
 
     assert len(set(explained)) == len(explained)
     of_deliveries = set(re.findall(r"^\| `([A-Z_]+)` \|", (_ROOT / "docs/webhooks.md").read_text(), flags=re.MULTILINE))
