@@ -167,10 +167,14 @@ KINDS: Final = (
 )
 
 
+class TypingIndicator(Strict):
+    type: Literal["text"]
+
+
 class MarkRead(Strict):
     """`status: read` of a message that came in; `typing_indicator` shows that an answer is being written."""
 
     messaging_product: Literal["whatsapp"]
     status: Literal["read"]
     message_id: str
-    typing_indicator: dict[str, Any] | None = None
+    typing_indicator: TypingIndicator | None = None

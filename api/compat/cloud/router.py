@@ -6,20 +6,20 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Depends, Path, Request, Response
 from pydantic import ValidationError
 
-from api import sending
 from api.answers import answer
 from api.auth import Principal, allowed
 from api.compat import named
+from api.compat.accepting import accept
 from api.compat.cloud.inputs import KINDS, UNSENT, MarkRead, SendMessage, Strict
 from api.compat.cloud.route import CloudRoute, NoSuchObject, Unsupported
-from api.compat.translation import as_send
-from api.idempotency_key import keyed_request
 from api.problems import invalid, wrong_value
 from api.resources import Resources
 from api.routes import chats
 from api.routes.connections import Parts
+from shared.db import references
 from shared.db.api_keys import Scope
 from shared.domain.errors import InvalidInput
+from shared.domain.ids import ConnectionId
 from shared.domain.jid import Server, parse_jid
 from shared.domain.message import MessageType
 from shared.webhooks.formats.occasion import number_of
@@ -68,16 +68,23 @@ async def _take(
         raise NoSuchObject(phone_number_id)
     connection_id = UUID(connection["id"])
     if "status" in body:
-        read = _parsed(MarkRead, body)
-        message_id = _reference(read.message_id, pointer="/message_id")
-        await chats.mark_read(connection_id, chats.MarkRead(message_ids=[message_id]), caller, parts)
+        await _mark_read(_parsed(MarkRead, body), ConnectionId(connection_id), caller, parts)
         return answer({"success": True})
     if body.get("type") in UNSENT:
         raise Unsupported(f"ZapHub sends no message of the type {body['type']}; it sends {', '.join(KINDS)}.")
     said = _parsed(SendMessage, body)
-    wanted = as_send(_fields(said), places={"/to": "/to", "/metadata": "", **said.content().places})
-    sent = await sending.send(parts, caller, connection_id, wanted, await keyed_request(request, caller))
+    sent = await accept(request, parts, caller, connection_id, _fields(said), places=said.content().places)
     return answer(_shown(said, sent.message))
+
+
+async def _mark_read(read: MarkRead, connection_id: ConnectionId, caller: Principal, parts: Resources) -> None:
+    message_id = _reference(read.message_id, pointer="/message_id")
+    await chats.mark_read(connection_id, chats.MarkRead(message_ids=[message_id]), caller, parts)
+    if read.typing_indicator is not None:
+        async with parts.queues.pool.acquire() as connection:
+            meant = await references.find_message(connection, connection_id, message_id, chat="")
+        assert meant is not None, "it was marked as read"
+        await chats.show_typing(connection_id, chats.ShowTyping.model_validate({"to": meant.jid}), caller, parts)
 
 
 def _fields(said: SendMessage) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from api import sending
 from api.answers import answer
 from api.auth import Principal, allowed
+from api.compat.accepting import accept
 from api.compat.door_route import Refused
 from api.compat.evolution.inputs import instance_of
 from api.compat.evolution.message_inputs import (
@@ -26,8 +26,6 @@ from api.compat.evolution.message_inputs import (
     UpdateMessage,
 )
 from api.compat.evolution.route import PREFIX, EvolutionRoute
-from api.compat.translation import as_send
-from api.idempotency_key import keyed_request
 from api.resources import Resources
 from api.routes.connections import Parts
 from shared.db.api_keys import Scope
@@ -113,8 +111,7 @@ async def refuse_kind(kind: str, instance: str, caller: Writer, parts: Parts) ->
 async def _send(request: Request, instance: str, body: Said, caller: Principal, parts: Resources) -> Response:
     connection = await instance_of(parts, caller, instance)
     said = body.translated()
-    wanted = as_send(said.fields, places=said.places)
-    sent = await sending.send(parts, caller, UUID(connection["id"]), wanted, await keyed_request(request, caller))
+    sent = await accept(request, parts, caller, UUID(connection["id"]), said.fields, places=said.places)
     return answer(_shown(sent.message), status=HTTPStatus.CREATED)
 
 

@@ -1,0 +1,60 @@
+"""From another gateway's words to an accepted message of ours: the same validation, its errors naming their fields."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from uuid import UUID
+
+from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
+
+from api import sending
+from api.auth import Principal
+from api.idempotency_key import keyed_request
+from api.inputs import AnySend, Send
+from api.problems import invalid, wrong_value
+from api.resources import Resources
+from api.sending import Sent
+from shared.domain.errors import InvalidInput
+
+_PARSE: Final[TypeAdapter[Any]] = TypeAdapter(Send)
+
+
+async def accept(
+    request: Request,
+    parts: Resources,
+    caller: Principal,
+    connection_id: UUID,
+    fields: Mapping[str, Any],
+    *,
+    places: Mapping[str, str],
+) -> Sent:
+    """Accept the message that `fields` say, as `POST …/send` accepts it, `Idempotency-Key` included.
+
+    `places` says which field of the caller's each of ours came from, by JSON pointer. Raises Problem 422, and as
+    `sending.send` does.
+    """
+    wanted = as_send(fields, places=places)
+    keyed = await keyed_request(request, caller)
+    try:
+        return await sending.send(parts, caller, connection_id, wanted, keyed)
+    except InvalidInput as error:
+        # What is judged later, such as a file.
+        raise InvalidInput(error.detail, pointer=_place(error.pointer, places), code=error.public_code) from error
+
+
+def as_send(fields: Mapping[str, Any], *, places: Mapping[str, str]) -> AnySend:
+    """The message as the own route would parse it. Raises Problem 422 that names the caller's fields."""
+    try:
+        parsed: AnySend = _PARSE.validate_python(fields)
+    except ValidationError as error:
+        wrong = [wrong_value({**one, "loc": ("body", *one["loc"])}) for one in error.errors(include_url=False)]
+        raise invalid([InvalidInput(one.detail, pointer=_place(one.pointer, places)) for one in wrong]) from None
+    return parsed
+
+
+def _place(pointer: str, places: Mapping[str, str]) -> str:
+    """The caller's place of one of ours, by the longest part that is known; theirs and ours may be nested alike."""
+    for ours in sorted(places, key=len, reverse=True):
+        if pointer == ours or pointer.startswith(f"{ours}/"):
+            return places[ours] + pointer.removeprefix(ours)
+    return pointer
