@@ -17,6 +17,8 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StringConstraints,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -182,11 +184,13 @@ class SendMedia(SendFields):
     type: Literal[MessageType.IMAGE, MessageType.VIDEO, MessageType.AUDIO, MessageType.DOCUMENT, MessageType.STICKER]
     payload: content.MediaPayload
 
-    @model_validator(mode="after")
-    def _is_told_what_it_can_show(self) -> Self:
-        if name := self.payload.unfit_for(MessageType(self.type)):
-            raise ValueError(f"a message of type {self.type.value} has no {name}")
-        return self
+    @field_validator("payload")
+    @classmethod
+    def _fits_the_type(cls, payload: content.MediaPayload, info: ValidationInfo) -> content.MediaPayload:
+        type_ = info.data.get("type")
+        if type_ is not None and (name := payload.unfit_for(type_)):
+            raise ValueError(f"a message of type {type_.value} has no {name}")
+        return payload
 
 
 class SendLocation(SendFields):

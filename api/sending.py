@@ -49,11 +49,9 @@ async def send(
 ) -> Sent:
     """Accept one message.
 
-    Raises NotFound, InvalidInput for a type that is not sent yet, and Conflict: another body had this message id or
+    Raises NotFound, InvalidInput for a file that cannot be sent so, and Conflict: another body had this message id or
     key, the connection refuses sends, or it is offline and the message would not wait.
     """
-    if (refusal := _unsendable(wanted)) is not None:
-        raise refusal
     [request] = await with_files(parts, caller, connection_id, [_request(wanted)])
     if isinstance(request, InvalidInput):
         raise request
@@ -131,20 +129,13 @@ def _ask(
     )
 
 
-def _unsendable(wanted: AnySend) -> InvalidInput | None:
-    if wanted.type in content.SENDABLE:
-        return None
-    types = ", ".join(sorted(content.SENDABLE))
-    return InvalidInput(f"This version sends these types: {types}.", pointer="/type")
-
-
-def _parsed(item: Any, index: int) -> AnySend | Problem | InvalidInput:  # noqa: ANN401 - any JSON
+def _parsed(item: Any, index: int) -> AnySend | Problem:  # noqa: ANN401 - any JSON
     try:
         parsed: AnySend = _PARSE.validate_python(item)
     except ValidationError as error:
         wrong = [wrong_value({**one, "loc": ("body", *one["loc"])}) for one in error.errors(include_url=False)]
         return invalid([_within(one, index) for one in wrong])
-    return _unsendable(parsed) or parsed
+    return parsed
 
 
 def _within(error: InvalidInput, index: int) -> InvalidInput:

@@ -1,4 +1,4 @@
-"""What a message says: the payload of each type, parsed strictly; `SENDABLE` names the types this version sends."""
+"""What a message says: the payload of each type, parsed strictly."""
 
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -17,19 +17,6 @@ from pydantic import (
 from shared.domain.errors import InvalidInput
 from shared.domain.jid import parse_phone
 from shared.domain.message import MessageType
-
-# The host executes these; the others are understood, and refused until it does.
-SENDABLE: Final = frozenset(
-    {
-        MessageType.TEXT,
-        MessageType.LOCATION,
-        MessageType.CONTACT,
-        MessageType.REACTION,
-        MessageType.POLL,
-        MessageType.EDIT,
-        MessageType.REVOKE,
-    }
-)
 
 MAX_TEXT: Final = 65_536
 _MAX_POLL_OPTIONS: Final = 12

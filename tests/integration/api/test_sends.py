@@ -110,7 +110,8 @@ async def test_a_key_that_is_none_is_refused(api: httpx.AsyncClient, path: str, 
         ({"to": 5511987654321}, "/to"),
         ({"to": "status@broadcast"}, "/to"),
         ({"type": "telegram"}, ""),
-        ({"type": "image", "payload": {"url": "https://example.com/a.jpg"}}, "/type"),
+        ({"type": "image", "payload": {"url": "https://example.com/a.jpg", "ptt": True}}, "/payload"),
+        ({"type": "text", "payload": {"text": "a", "preview": True}}, "/payload/preview"),
         ({"type": "image", "payload": {}}, "/payload"),
         ({"payload": {}}, "/payload/text"),
         ({"payload": {"text": ""}}, "/payload/text"),
@@ -192,7 +193,7 @@ async def test_each_message_of_a_batch_stands_for_itself(
     messages = [
         {**BODY, "message_id": "a"},
         {**BODY, "to": "abc"},
-        {**BODY, "type": "image", "payload": {"url": "https://example.com/a.jpg"}},
+        {**BODY, "type": "telegram"},
         {**BODY, "message_id": "old", "payload": {"text": "other"}},
         {**BODY, "message_id": "old"},
         {},
@@ -207,7 +208,7 @@ async def test_each_message_of_a_batch_stands_for_itself(
         *("a", "VALIDATION_ERROR", "VALIDATION_ERROR", "IDEMPOTENCY_CONFLICT", "old", "VALIDATION_ERROR")
     ]
     assert results[1]["error"]["errors"][0]["pointer"] == "/messages/1/to"
-    assert results[2]["error"]["errors"][0]["pointer"] == "/messages/2/type"
+    assert results[2]["error"]["errors"][0]["pointer"] == "/messages/2"
     assert await database.fetchval("SELECT count(*) FROM messages") == 2
 
 

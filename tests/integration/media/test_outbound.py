@@ -14,7 +14,6 @@ from pydantic import SecretStr
 
 from functions.resources import Resources, begin_tries
 from shared.db.pool import Connection
-from shared.domain.message import MessageType
 from shared.hosts import protocol
 from shared.media import open_media
 from shared.queues.runtime import Queues
@@ -47,8 +46,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def api(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
-    monkeypatch.setattr("shared.domain.content.SENDABLE", frozenset(MessageType))
+async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     async with running(settings) as client:
         yield client
 
