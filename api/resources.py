@@ -11,9 +11,12 @@ from typing import Final
 
 from fastapi import Request
 
+from shared.db import api_keys
+from shared.db.api_keys import KeyHolder
 from shared.hosts.client import HostClient, open_host_client
 from shared.media import Media, open_media
 from shared.queues.runtime import Queues
+from shared.queues.together import Together
 from shared.settings import Settings
 
 # A caller hears within seconds that Postgres does not answer: the client is a program that can ask again.
@@ -24,11 +27,13 @@ _PATIENCE_S: Final = 5.0
 class Resources:
     """One per process, from start to stop. `stopping` is set when a signal asks the process to end.
 
-    `hosts` None: ZAPHUB_HOST_TOKEN is not set, so no session host would listen.
+    `keys` tells who holds a key, by its SHA-256. `hosts` None: ZAPHUB_HOST_TOKEN is not set, so no session host would
+    listen.
     """
 
     settings: Settings
     queues: Queues
+    keys: Together[bytes, KeyHolder | None]
     media: Media
     hosts: HostClient | None
     stopping: asyncio.Event
@@ -46,12 +51,14 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
     stopping = asyncio.Event()
     async with AsyncExitStack() as held:
         queues = await held.enter_async_context(await Queues.open(settings, patience_s=_PATIENCE_S))
+        keys = Together(queues.pool, api_keys.authenticate)
+        held.push_async_callback(keys.close)
         media = await held.enter_async_context(open_media(settings, queues.pool))
         hosts = None
         if settings.host_token is not None:
             hosts = await held.enter_async_context(open_host_client(settings, queues.pool))
         held.enter_context(_told_by_signals(stopping))
-        yield Resources(settings=settings, queues=queues, media=media, hosts=hosts, stopping=stopping)
+        yield Resources(settings=settings, queues=queues, keys=keys, media=media, hosts=hosts, stopping=stopping)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from shared.db.pool import Connection, Pool, Record
+from shared.db.pool import Connection, Record
 from shared.db.sql import load
 from shared.domain.errors import InvalidInput, NotFound
 from shared.domain.ids import ConnectionId, TenantId
@@ -93,22 +93,16 @@ async def create(
     return _api_key(row), key
 
 
-async def authenticate(pool: Pool, key: bytes) -> KeyHolder | None:
-    """Who holds this key, or None when it is unknown, revoked or expired.
+async def authenticate(connection: Connection, digests: Sequence[bytes]) -> list[KeyHolder | None]:
+    """Who holds each of these keys, given as SHA-256, or None when it is unknown, revoked or expired; in order.
 
     The lookup is by the hash of 256 random bits, so its timing tells nothing about another key.
     """
-    row = await pool.fetchrow(_SQL.find, _hash(key))
-    if row is None:
-        return None
-    if row["is_use_stale"]:
-        await pool.execute(_SQL.touch, row["id"])
-    return KeyHolder(
-        id=row["id"],
-        tenant_id=row["tenant_id"],
-        scopes=frozenset(row["scopes"]),
-        connection_ids=_ids(row["connection_ids"]),
-    )
+    found = {row["key_hash"]: row for row in await connection.fetch(_SQL.find, sorted(set(digests)))}
+    if stale := [row["id"] for row in found.values() if row["is_use_stale"]]:
+        await connection.execute(_SQL.touch, stale)
+    holders = {digest: _holder(row) for digest, row in found.items()}
+    return [holders.get(digest) for digest in digests]
 
 
 async def list_keys(
@@ -165,6 +159,15 @@ async def revoke_of_connection(
 async def _refuse_foreign(connection: Connection, ids: Sequence[ConnectionId] | None, *, tenant_id: TenantId) -> None:
     if ids is not None and (foreign := await connection.fetch(_SQL.foreign_connections, tenant_id, list(ids))):
         raise InvalidInput(f"There is no connection {foreign[0]['id']}.", pointer="/connection_ids")
+
+
+def _holder(row: Record) -> KeyHolder:
+    return KeyHolder(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        scopes=frozenset(row["scopes"]),
+        connection_ids=_ids(row["connection_ids"]),
+    )
 
 
 def _hash(key: bytes) -> bytes:

@@ -11,20 +11,25 @@ SELECT wanted.id
  WHERE NOT EXISTS (SELECT 1 FROM connections c WHERE c.id = wanted.id AND c.tenant_id = $1 AND c.deleted_at IS NULL);
 
 -- name: find
--- $1 SHA-256 of a key. Zero rows: unknown, revoked or expired.
-SELECT id, tenant_id, scopes, connection_ids,
+-- $1 SHA-256 of keys. No row: unknown, revoked or expired.
+SELECT id, key_hash, tenant_id, scopes, connection_ids,
        last_used_at IS NULL OR last_used_at < now() - interval '1 minute' AS is_use_stale
   FROM api_keys
- WHERE key_hash = $1
+ WHERE key_hash = ANY($1::bytea[])
    AND revoked_at IS NULL
    AND (expires_at IS NULL OR expires_at > now());
 
 -- name: touch
--- $1 id. At most once a minute, so that a busy key does not write a row a request.
-UPDATE api_keys
+-- $1 ids. Each at most once a minute, so that a busy key does not write a row a request; one that another request or a change of
+-- the key holds is left to the next request.
+UPDATE api_keys k
    SET last_used_at = now()
- WHERE id = $1
-   AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute');
+ WHERE k.id = ANY(ARRAY(
+         SELECT o.id
+           FROM api_keys o
+          WHERE o.id = ANY($1::uuid[])
+            AND (o.last_used_at IS NULL OR o.last_used_at < now() - interval '1 minute')
+            FOR NO KEY UPDATE SKIP LOCKED));
 
 -- name: list
 -- $1 tenant, $2/$3 created_at and id of the last one seen or NULL, $4 limit. Newest first, revoked ones included.

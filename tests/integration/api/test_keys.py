@@ -1,5 +1,6 @@
 """Who may do what: keys that are missing, wrong, expired, revoked, of another scope or another connection."""
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
@@ -83,6 +84,36 @@ async def test_a_revoked_key_stops_with_the_next_request(api: httpx.AsyncClient)
     assert revoked.json()["revoked_at"] is not None
     assert (await api.get("/connections", headers=_with(made["key"]))).status_code == 401
     assert (await api.delete(f"/api-keys/{made['id']}")).json()["revoked_at"] == revoked.json()["revoked_at"]
+
+
+async def test_keys_that_come_at_one_moment_are_told_apart(api: httpx.AsyncClient) -> None:
+    reader, writer, ended = [await _key(api, scope) for scope in ("messages:read", "queues:read", "queues:read")]
+    await api.delete(f"/api-keys/{ended['id']}")
+    keys = [reader["key"], writer["key"], ended["key"], "zh_wrong"] * 5
+
+    answers = await asyncio.gather(*(api.get("/queues", headers=_with(key)) for key in keys))
+
+    assert [answer.status_code for answer in answers] == [403, 200, 401, 401] * 5
+
+
+async def test_a_key_s_use_is_noted_once_a_minute_and_waits_for_nobody(
+    api: httpx.AsyncClient, database: Connection
+) -> None:
+    key = await _key(api, "queues:read")
+    ask = {"url": "/queues", "headers": _with(key["key"])}
+
+    async with database.transaction():
+        await database.execute("SELECT 1 FROM api_keys FOR UPDATE")
+        while_held = await api.get(**ask)
+    unnoted = await database.fetchval("SELECT last_used_at FROM api_keys")
+    await api.get(**ask)
+    noted = await database.fetchrow("SELECT last_used_at, xmin FROM api_keys")
+    await asyncio.gather(*(api.get(**ask) for _ in range(5)))
+
+    assert (while_held.status_code, unnoted) == (200, None)
+    assert noted is not None
+    assert noted["last_used_at"] is not None
+    assert await database.fetchrow("SELECT last_used_at, xmin FROM api_keys") == noted
 
 
 async def test_an_expired_key_is_no_key(api: httpx.AsyncClient, database: Connection) -> None:

@@ -113,7 +113,7 @@ async def test_an_address_with_too_many_wrong_keys_is_refused_before_they_are_lo
         async def look_up(*_: object) -> None:
             raise AssertionError("the key was looked up")
 
-        monkeypatch.setattr("shared.db.api_keys.authenticate", look_up)
+        monkeypatch.setattr("shared.queues.together.Together.call", look_up)
         refused = await api.get("/connections", headers=_WRONG)
 
     assert {answer.status_code for answer in first} == {401}
