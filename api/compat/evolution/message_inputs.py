@@ -14,6 +14,7 @@ _MAX_MENTIONS: Final = 1024
 _MAX_POLL_VALUES: Final = 12
 # A group's digits without its server: new ones are one long number, old ones a phone and a time.
 _GROUP: Final = re.compile(r"[0-9]{18,25}|[0-9]{7,15}-[0-9]{9,11}")
+_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _GROUP_SERVER: Final = "g.us"
 
 
@@ -84,7 +85,7 @@ class SendMedia(Addressed):
     @model_validator(mode="after")
     def _names_a_document(self) -> Self:
         is_document = self.mediatype is MessageType.DOCUMENT
-        if is_document and self.file_name is None and not _is_url(self.media):
+        if is_document and self.file_name is None and "base64" in _file(self.media):
             raise ValueError("For base64 the file name must be informed")
         return self
 
@@ -95,7 +96,7 @@ class SendMedia(Addressed):
             "caption": self.caption or None,
             "filename": self.file_name or None,
         }
-        return self.said(self.mediatype, payload, url="media", base64="media", filename="fileName")
+        return self.said(self.mediatype, payload, url="media", base64="media", media_id="media", filename="fileName")
 
 
 class _File(Addressed):
@@ -107,7 +108,7 @@ class _File(Addressed):
 
     def translated(self) -> Translated:
         payload = {**_file(getattr(self, self.called)), **self.more}
-        return self.said(self.sends, payload, url=self.called, base64=self.called)
+        return self.said(self.sends, payload, url=self.called, base64=self.called, media_id=self.called)
 
 
 class SendAudio(_File):
@@ -227,7 +228,10 @@ def recipient(number: str) -> str:
 
 
 def _file(media: str) -> dict[str, str]:
-    return {"url": media} if _is_url(media) else {"base64": media}
+    """A URL or base64, as with them; and the id of a file that `POST /media` took, which they do not have."""
+    if _is_url(media):
+        return {"url": media}
+    return {"media_id": media} if _ID.fullmatch(media) else {"base64": media}
 
 
 def _is_url(media: str) -> bool:
