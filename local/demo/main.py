@@ -19,6 +19,7 @@ from local.demo.errors import DemoStopped
 from local.demo.running import Running, running
 from local.demo.screen import Screen
 from local.demo.story import Story, new_secret
+from local.demo.tour import Tour
 
 _HELD, _DID_NOT_HOLD, _NOT_HERE, _INTERRUPTED = 0, 1, 2, 130
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -29,15 +30,15 @@ _REQUEST_TIMEOUT_S = 40  # longer than the wait for a QR code
 class _Options:
     data_dir: Path | None
     keep: bool
+    tour: bool
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the demo; 0 when its table holds, 1 when not, 2 when this machine or version cannot, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
-    for name in ("tour", "lambda"):
-        if getattr(options, name):
-            sys.stderr.write(f"zh: demo --{name} comes in a later version.\n")
-            return _NOT_HERE
+    if getattr(options, "lambda"):
+        sys.stderr.write("zh: demo --lambda comes in a later version.\n")
+        return _NOT_HERE
     if sys.platform != "linux":
         sys.stderr.write(
             f"zh: demo needs Linux, and this is {sys.platform}: the way from the WhatsApp library to the fake server, "
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     screen = Screen()
     code = _DID_NOT_HOLD
     try:
-        code = asyncio.run(_demo(_Options(data_dir, options.keep), folder, data_dir, screen))
+        code = asyncio.run(_demo(_Options(data_dir, options.keep, options.tour), folder, data_dir, screen))
     finally:
         if code == _DID_NOT_HOLD:
             screen.say(f"logs: {folder / 'up.log'}, and one file a part in {data_dir / 'logs'}")
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--keep", action="store_true", help="leave it running at the end, until Ctrl-C")
     parser.add_argument("--data-dir", type=Path, metavar="D", help="keep the data there; a temporary folder unless set")
-    parser.add_argument("--tour", action="store_true", help="send and receive every type (a later version)")
+    parser.add_argument("--tour", action="store_true", help="then send and receive every type, and show a table of it")
     parser.add_argument("--lambda", action="store_true", help="run the functions in a local Lambda (a later version)")
     return parser
 
@@ -100,11 +101,18 @@ async def _told(options: _Options, folder: Path, data_dir: Path, screen: Screen)
         key = {"Authorization": f"Bearer {about['api_key']}"}
         api = await held.enter_async_context(_client(about["api_url"], key))
         fake = await held.enter_async_context(_client(about["fake_whatsapp_url"], {}))
-        found = await Story(api, fake, zaphub, receiver, screen).tell()
+        story = Story(api, fake, zaphub, receiver, screen)
+        found = await story.tell()
         screen.table(found)
+        holds = found.holds
+        if options.tour:
+            screen.say("the tour: every type, sent and received")
+            visits = await Tour(api, fake, receiver, story.connection_id, story.phone, story.people[0]).walk()
+            screen.tour(visits)
+            holds = holds and all(one.holds for one in visits)
         if options.keep:
             await _keep(zaphub, screen)
-        return _HELD if found.holds else _DID_NOT_HOLD
+        return _HELD if holds else _DID_NOT_HOLD
 
 
 def _client(url: str, headers: dict[str, str]) -> httpx.AsyncClient:

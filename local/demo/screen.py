@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,11 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from local.demo.tally import Tally
+from local.demo.tour import Visit
 
 _BARS = ("accepted", "on the wire", "delivered", "read", "received", "webhooks")
 # Each message makes a webhook when it is queued, sent, delivered and read.
 _WEBHOOKS_PER_MESSAGE = 4
 _MOST_COMPLAINTS = 20
+_MARKS = {True: Text("yes", "bold green"), False: Text("no", "bold red"), None: Text("-", "dim")}
 
 
 class Screen:
@@ -81,6 +83,17 @@ class Screen:
             self.say(complaint, good=False)
         if (more := len(found.complaints) - _MOST_COMPLAINTS) > 0:
             self.say(f"and {more} more", good=False)
+
+    def tour(self, visits: Sequence[Visit]) -> None:
+        """Write what was sent and received of each kind, and what did not come out so."""
+        table = Table("every type", box=box.SIMPLE_HEAD)
+        for way in ("sent", "received"):
+            table.add_column(way, justify="center")
+        for one in visits:
+            table.add_row(one.name, *(_MARKS[way] for way in (one.sent, one.received)))
+        self.console.print(table)
+        for complaint in [complaint for one in visits for complaint in one.complaints]:
+            self.say(complaint, good=False)
 
 
 def _counts(found: Tally) -> tuple[int, ...]:

@@ -48,6 +48,8 @@ class Story:
     sink: Sink
     screen: Screen
     connection_id: str = ""
+    phone: str = ""
+    people: Sequence[str] = ()
 
     async def tell(self) -> Tally:
         """Do everything and return how it ended, settled or not. Raises DemoStopped when a step fails."""
@@ -55,6 +57,7 @@ class Story:
         run = secrets.randbelow(10**6)
         phone = f"55119{run:06}00"
         people = [f"55219{run:06}{number:02}" for number in range(CHATS)]
+        self.phone, self.people = phone, people
         await self._pair(phone)
         for number, person in enumerate(people):
             await self._ask(
