@@ -8,9 +8,12 @@ SELECT pk, job_key, state, is_new
 
 -- name: claim
 -- Parallel arrays: $1 queue ids, $2 slots, $3 lease in seconds; $4 who claims. In the order in which they are to run.
+-- Its commit does not wait for the disk. What a crash of the server takes back waits again, as if its worker had died; what a worker commits
+-- of a job comes later in the log, so no outcome and no begun try outlives its claim.
 SELECT pk, job_key, queue, name, data, attempt, max_attempts, stalled, fence, grp, ord, priority, created_at, expires_at,
        timeout_s, canceled
-  FROM ledger_claim_v3($1, $2, $3, $4)
+  FROM set_config('synchronous_commit', 'off', true)
+ CROSS JOIN ledger_claim_v3($1, $2, $3, $4)
  ORDER BY place;
 
 -- name: finish

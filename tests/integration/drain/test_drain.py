@@ -252,3 +252,15 @@ async def _sweep(queues: Queues, work: Work) -> None:
     sweeper = Sweeper(queues, {work.queue: work}, outage=Outage("test"), on_turn=lambda: None)
     async with queues.pool.acquire() as connection:
         await sweeper.sweep_once(connection)
+
+
+async def test_only_a_claim_commits_without_waiting_for_the_disk(queues: Queues) -> None:
+    await enqueue(queues, new_job())
+    async with queues.pool.acquire() as connection:
+        await connection.execute("SET synchronous_commit = on")
+        async with connection.transaction():
+            await claim(connection, slots={STATUS: 1}, worker="test")
+            claiming = await connection.fetchval("SHOW synchronous_commit")
+        afterwards = await connection.fetchval("SHOW synchronous_commit")
+
+    assert (claiming, afterwards) == ("off", "on")
