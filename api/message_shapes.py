@@ -69,12 +69,25 @@ class MessagePage(Shape):
     next_cursor: str | None = NextCursor
 
 
-class TimelineEntry(Shape):
-    """One thing that happened to a message."""
+class TimelineEntry(GrowingShape):
+    """One thing that happened to a message; which members it has depends on its `kind`."""
 
     kind: Literal["transition", "attempt", "webhook"] = Field(examples=["transition"])
     at: datetime = Field(examples=[TIME])
-    detail: dict[str, Any] = Field(examples=[{"from": "queued", "to": "processing", "detail": None}])
+    from_: str | None = Field(None, alias="from", examples=["queued"], description="of a transition")
+    to: str | None = Field(None, examples=["processing"], description="of a transition")
+    detail: Any = Field(None, examples=[None], description="of a transition: what there is to say")
+    send_no: int | None = Field(None, examples=[None], description="of an attempt: its number")
+    job_id: str | None = Field(None, examples=[None], description="of an attempt")
+    outcome: str | None = Field(None, examples=[None], description="of an attempt; null: under way, or never told")
+    wa_message_id: str | None = Field(None, examples=[None], description="of an attempt that left")
+    finished_at: datetime | None = Field(None, examples=[None], description="of an attempt")
+    event: str | None = Field(None, examples=[None], description="of a webhook: what it told")
+    delivery_id: UUID | None = Field(None, examples=[None], description="of a webhook")
+    attempt: int | None = Field(None, examples=[None], description="of a webhook: which try")
+    status: int | None = Field(None, examples=[None], description="of a webhook: what the receiver answered")
+    duration_ms: int | None = Field(None, examples=[None], description="of a webhook")
+    error: Any = Field(None, examples=[None], description="of an attempt or a webhook that failed")
 
 
 class Timeline(Shape):

@@ -8,6 +8,7 @@ from api.answers import accepted
 from api.auth import Principal
 from api.filters import CancelMessages, RetryMessages, count_shown
 from api.json_body import JsonRoute
+from api.problem_shapes import errors
 from api.resources import Resources
 from api.routes.connections import Parts
 from api.routes.messages import Writer
@@ -26,6 +27,7 @@ router = APIRouter(tags=["messages"], route_class=JsonRoute)
     status_code=202,
     summary="Take back every message of a filter that has not left",
     response_model=ChangedMany,
+    responses=errors(404),
 )
 async def cancel_messages(body: CancelMessages, caller: Writer, parts: Parts) -> Response:
     """`count` is how many were cancelled; what was being sent at that moment was left. `complete` false: call again."""
@@ -41,6 +43,7 @@ async def cancel_messages(body: CancelMessages, caller: Writer, parts: Parts) ->
     status_code=202,
     summary="Send every message of a filter that failed once more",
     response_model=ChangedMany,
+    responses=errors(404),
 )
 async def retry_messages(body: RetryMessages, caller: Writer, parts: Parts) -> Response:
     """Messages of a connection that refuses sends are left. `complete` false: call again."""

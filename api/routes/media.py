@@ -30,6 +30,8 @@ Reader = Annotated[Principal, Depends(allowed(Scope.MESSAGES_READ))]
 Writer = Annotated[Principal, Depends(allowed(Scope.MESSAGES_WRITE))]
 
 _BINARY: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}
+# The second says that it may be any type; generators of clients want to read the first.
+_ANY: Final = {"application/octet-stream": _BINARY, "*/*": _BINARY}
 _FORM: Final[dict[str, Any]] = {
     "schema": {
         "type": "object",
@@ -76,8 +78,8 @@ async def upload_media(
     summary="Fetch a file, whole or one range of it",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"application/octet-stream": _BINARY}, "description": "The file, with its own Content-Type"},
-        206: {"content": {"application/octet-stream": _BINARY}, "description": "The range"},
+        200: {"content": _ANY, "description": "The file, with its own Content-Type"},
+        206: {"content": _ANY, "description": "The range"},
         304: {"description": "The client has it, by If-None-Match"},
         **errors(409, 410, 416),
     },
