@@ -111,6 +111,11 @@ class Drain:
             self._look.set()
         return set() if self._is_closing else {queue for queue in mine if self._hands.has_free(queue)}
 
+    @property
+    def queues(self) -> list[QueueName]:
+        """The queues that are worked, most urgent first."""
+        return self._hands.queues
+
     async def hungry_for(self) -> list[QueueName]:
         """The queues with a free slot, most urgent first; waits until there is one."""
         return await self._hands.free_queues()
