@@ -72,7 +72,7 @@ async def _standing(
         standings = await idempotency.begin_all(tx.connection, requests, waits=waits)
         for place, standing in zip(list(begun), standings, strict=True):
             if standing is not Standing.FIRST:
-                answers[place] = Held.BY_ANOTHER if standing is Standing.BUSY else standing
+                answers[place] = Held.KEY if standing is Standing.BUSY else standing
                 del begun[place]
     return answers, begun
 
@@ -89,7 +89,7 @@ async def _locked(
     for place, ask in open_.items():
         row = rows[ask.connection_id]
         if row["is_busy"]:
-            answers[place] = Held.BY_ANOTHER
+            answers[place] = Held.CONNECTION
         elif ask.sees(row):
             locked[place] = (ask, row)
         else:

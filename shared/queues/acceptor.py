@@ -1,16 +1,15 @@
 """The acceptor: requests to send that come in at one moment share a transaction; each is answered after its commit.
 
 What comes in while a batch commits is the next batch, so the busier it is the larger they get. The lane that all share
-waits for nobody's lock: a request whose connection another transaction holds comes along with the next batch, and goes
-on by itself, waiting, when there is none. So a connection that is held for long stops nobody else.
+waits for nobody's lock: a request whose connection or key another transaction holds comes along with the next batch,
+and goes on by itself, waiting, when there is none. So a connection that is held for long stops nobody else.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
-from uuid import UUID
 
 import structlog
 
@@ -34,6 +33,12 @@ class _Waiting:
     answer: "asyncio.Future[Served]"
     asked_at: float
     tries: int = 0
+    held: Held = Held.CONNECTION
+
+    @property
+    def line(self) -> Hashable:
+        """What it waits for when it waits beside the lane."""
+        return self.ask.keyed.name if self.held is Held.KEY and self.ask.keyed else self.ask.connection_id
 
     @property
     def size(self) -> int:
@@ -42,7 +47,7 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Line:
-    """Asks of one connection that go beside the lane, one transaction after the other."""
+    """Asks of one connection, or of one key, that go beside the lane, one transaction after the other."""
 
     waiting: deque[_Waiting] = field(default_factory=deque)
     task: "asyncio.Task[None] | None" = None
@@ -66,7 +71,7 @@ class Acceptor:
         self._patience_s = patience_s
         self._waiting: deque[_Waiting] = deque()
         self._working: asyncio.Task[None] | None = None
-        self._lines: dict[UUID, _Line] = {}
+        self._lines: dict[Hashable, _Line] = {}
         self._room = asyncio.Semaphore(lines_at_once)
 
     async def accept(self, ask: Ask) -> Served:
@@ -108,20 +113,20 @@ class Acceptor:
             _abandon(self._waiting)
 
     def _beside(self, waiting: _Waiting, *, first: bool = False) -> None:
-        """Let it wait for its connection without keeping others waiting."""
-        line = self._lines.setdefault(waiting.ask.connection_id, _Line())
+        """Let it wait for its connection, or its key, without keeping others waiting."""
+        line = self._lines.setdefault(waiting.line, _Line())
         (line.waiting.appendleft if first else line.waiting.append)(waiting)
         if line.task is None:
-            line.task = asyncio.ensure_future(self._work_line(waiting.ask.connection_id, line))
+            line.task = asyncio.ensure_future(self._work_line(waiting.line, line))
 
-    async def _work_line(self, connection_id: "UUID", line: _Line) -> None:
+    async def _work_line(self, name: Hashable, line: _Line) -> None:
         try:
             while line.waiting:
                 async with self._room:
                     held = await self._serve(self._take(line.waiting), waits=True)
                 line.waiting.extendleft(reversed(held))
         finally:
-            del self._lines[connection_id]
+            del self._lines[name]
             _abandon(line.waiting)
 
     def _take(self, waiting: deque[_Waiting]) -> list[_Waiting]:
@@ -159,6 +164,7 @@ class Acceptor:
             answers = await self._commit([one.ask for one in taken], waits=waits)
             for one, answer in zip(taken, answers, strict=True):
                 if isinstance(answer, Held):
+                    one.held = answer
                     held.append(one)
                 elif not one.answer.done():
                     _settle(one.answer, answer)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
+from enum import Enum, auto
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -104,9 +104,10 @@ class Ask:
 
 
 class Held(Enum):
-    """Nothing was done for an ask: another transaction has its connection or its key."""
+    """Nothing was done for an ask: what another transaction has of it."""
 
-    BY_ANOTHER = 1
+    CONNECTION = auto()
+    KEY = auto()
 
 
 # One result per message; or what the first request with the same idempotency key finished with.

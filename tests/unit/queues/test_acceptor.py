@@ -54,7 +54,7 @@ class Desk:
     def _answer(self, name: str, *, waits: bool) -> Answer:
         if not waits and self.held.get(name, 0) > 0:
             self.held[name] -= 1
-            return Held.BY_ANOTHER
+            return Held.CONNECTION
         return self.answers.get(name, [])
 
     async def has(self, name: str) -> None:
