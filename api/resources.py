@@ -15,6 +15,7 @@ from shared.db import api_keys
 from shared.db.api_keys import KeyHolder
 from shared.hosts.client import HostClient, open_host_client
 from shared.media import Media, open_media
+from shared.queues.redis_eviction import refuse_eviction
 from shared.queues.runtime import Queues
 from shared.queues.together import Together
 from shared.settings import Settings
@@ -47,9 +48,10 @@ async def resources(request: Request) -> Resources:
 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Resources]:
-    """Open everything, close it at the end. Raises Unavailable when Postgres does not answer."""
+    """Open everything, close it at the end. Raises Unavailable when Postgres does not answer, Misconfigured."""
     stopping = asyncio.Event()
     async with AsyncExitStack() as held:
+        await refuse_eviction(settings)
         queues = await held.enter_async_context(await Queues.open(settings, patience_s=_PATIENCE_S))
         keys = Together(queues.pool, api_keys.authenticate)
         held.push_async_callback(keys.close)
