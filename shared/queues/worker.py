@@ -22,6 +22,7 @@ from shared.queues.drain import Drain
 from shared.queues.heartbeat import Heartbeat
 from shared.queues.outage import Outage
 from shared.queues.policies import POLICIES
+from shared.queues.redis_eviction import refuse_eviction
 from shared.queues.registry import Works
 from shared.queues.runner import Execute
 from shared.queues.runtime import Queues, set_current
@@ -52,6 +53,7 @@ async def run_worker(
     settings = load()
     configure(level=settings.log_level, fmt=settings.log_format)
     presence.die_with_parent()
+    await refuse_eviction(settings)
     queues = await _open(settings, stop)
     if queues is None:
         return
