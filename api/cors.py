@@ -35,7 +35,7 @@ def _allowing(app: ASGIApp, origins: tuple[str, ...]) -> CORSMiddleware:
         allow_credentials=False,
         allow_methods=["GET", "POST", "PATCH", "DELETE"],
         allow_headers=[
-            *("Authorization", "X-API-Key", "Content-Type", "Accept-Language"),
+            *("Authorization", "X-API-Key", "apikey", "Content-Type", "Accept-Language"),
             *("Idempotency-Key", "Last-Event-ID", "Prefer", "X-Request-ID"),
         ],
         expose_headers=[

@@ -191,6 +191,16 @@ def test_without_a_door_none_of_its_code_is_loaded() -> None:
     assert loaded.stdout.strip() == "['api.compat.mounting']"
 
 
+async def test_a_browser_client_of_evolution_may_give_its_key(settings: Settings) -> None:
+    origin = "https://crm.example"
+    asks = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "apikey"}
+    async with running(settings.model_copy(update={"cors_origins": [origin]}), key=None) as api:
+        answer = await api.options("/compat/evolution/message/sendText/loja1", headers=asks)
+
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["access-control-allow-origin"] == origin
+
+
 async def test_our_openapi_document_has_none_of_their_calls(api: httpx.AsyncClient) -> None:
     document = (await api.get("/openapi.json")).json()
 
