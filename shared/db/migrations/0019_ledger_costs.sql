@@ -120,51 +120,78 @@ DROP FUNCTION ledger_count_v2(smallint[], text[], int[], int[], int[]);
 CREATE FUNCTION ledger_finish_v2(p_pks bigint[], p_fences bigint[], p_outcomes text[], p_delays float8[], p_results jsonb[], p_errors jsonb[])
 RETURNS TABLE (accepted bigint[], dead bigint[], ready smallint[], next_due_s float8) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
-  nexts bigint[]; queues smallint[]; grps text[]; pendings int[]; busies int[]; tokens int[]; rows tid[]; more smallint[];
+  queues smallint[]; grps text[]; ords text[]; states text[]; places int[];   -- of the jobs that were held
+  nexts bigint[]; qs smallint[]; gs text[]; keys bigint[]; pendings int[]; busies int[]; tokens int[]; rows tid[]; more smallint[];
 BEGIN
-  PERFORM ledger_lock_v1(p_pks);
-  WITH f AS MATERIALIZED (
-         UPDATE jobs j
-            SET (state, finished_at, dedupe, attempt, run_at, result, error, fence, lease_until, worker) = (
-                  SELECT x.state, CASE WHEN x.ends THEN clock_timestamp() END, CASE WHEN NOT x.ends THEN j.dedupe END,
-                         j.attempt - (x.outcome IN ('park', 'snooze'))::int,
-                         CASE WHEN x.state = 'delayed' THEN now() + make_interval(secs => p_delays[x.i]) ELSE j.run_at END,
-                         p_results[x.i], CASE WHEN x.outcome <> 'done' THEN coalesce(p_errors[x.i], j.error) END,
-                         NULL::bigint, NULL::timestamptz, NULL::text
-                    FROM (SELECT o.i, o.outcome, s.state, s.state IN ('completed', 'failed', 'cancelled') AS ends
-                            FROM (SELECT i, p_outcomes[i] AS outcome FROM (SELECT array_position(p_pks, j.pk) AS i OFFSET 0) p OFFSET 0) o,
-                                 LATERAL (SELECT CASE WHEN o.outcome = 'done' THEN 'completed'
-                                                      WHEN o.outcome = 'fail' OR o.outcome = 'retry' AND j.attempt >= j.max_attempts THEN 'failed'
-                                                      WHEN o.outcome = 'cancel' THEN 'cancelled'
-                                                      WHEN o.outcome <> 'park' AND p_delays[o.i] > 0 THEN 'delayed'
-                                                      ELSE 'waiting' END AS state OFFSET 0) s) x)
-          WHERE j.pk = ANY(p_pks) AND j.fence = p_fences[array_position(p_pks, j.pk)]
-         RETURNING j.pk, j.queue, j.grp, j.ord, j.state, j.finished_at IS NOT NULL AS ended, array_position(p_pks, j.pk) AS i),
-       n AS MATERIALIZED (
-         SELECT f.pk, f.queue, f.grp, f.state, f.i,
-                CASE WHEN f.ended AND f.ord IS NOT NULL THEN (
+  -- What ledger_lock_v1 does, by one look at the jobs.
+  SELECT array_agg(k.queue), array_agg(k.grp), array_agg(k.key) INTO qs, gs, keys
+    FROM (SELECT DISTINCT j.queue, j.grp, CASE WHEN j.grp IS NULL THEN hashtextextended(j.ord, j.queue) END AS key FROM jobs j
+           WHERE j.pk = ANY(p_pks) AND (j.grp IS NOT NULL OR j.ord IS NOT NULL)) k;
+  IF qs IS NOT NULL THEN
+    PERFORM 1 FROM (SELECT k.queue, k.grp FROM unnest(qs, gs) k(queue, grp) WHERE k.grp IS NOT NULL ORDER BY 1, 2) k
+      CROSS JOIN LATERAL (SELECT 1 FROM job_groups g WHERE g.queue = k.queue AND g.grp = k.grp FOR UPDATE) l;
+    PERFORM pg_advisory_xact_lock(k.key) FROM (SELECT k.key FROM unnest(keys) k(key) WHERE k.key IS NOT NULL ORDER BY 1) k;
+  END IF;
+  IF 'done' = ALL (p_outcomes) THEN
+    -- What nearly every batch is, by the fewest steps.
+    WITH f AS (
+           UPDATE jobs j
+              SET state = 'completed', finished_at = clock_timestamp(), dedupe = NULL, result = p_results[array_position(p_pks, j.pk)],
+                  error = NULL, fence = NULL, lease_until = NULL, worker = NULL
+            WHERE j.pk = ANY(p_pks) AND j.fence = p_fences[array_position(p_pks, j.pk)]
+           RETURNING j.pk, j.queue, j.grp, j.ord, j.state)
+    SELECT array_agg(f.pk), array_agg(f.queue), array_agg(f.grp), array_agg(f.ord), array_agg(f.state)
+      INTO accepted, queues, grps, ords, states FROM f;
+  ELSE
+    WITH f AS (
+           UPDATE jobs j
+              SET (state, finished_at, dedupe, attempt, run_at, result, error, fence, lease_until, worker) = (
+                    SELECT x.state, CASE WHEN x.ends THEN clock_timestamp() END, CASE WHEN NOT x.ends THEN j.dedupe END,
+                           j.attempt - (x.outcome IN ('park', 'snooze'))::int,
+                           CASE WHEN x.state = 'delayed' THEN now() + make_interval(secs => p_delays[x.i]) ELSE j.run_at END,
+                           p_results[x.i], CASE WHEN x.outcome <> 'done' THEN coalesce(p_errors[x.i], j.error) END,
+                           NULL::bigint, NULL::timestamptz, NULL::text
+                      FROM (SELECT o.i, o.outcome, s.state, s.state IN ('completed', 'failed', 'cancelled') AS ends
+                              FROM (SELECT i, p_outcomes[i] AS outcome FROM (SELECT array_position(p_pks, j.pk) AS i OFFSET 0) p OFFSET 0) o,
+                                   LATERAL (SELECT CASE WHEN o.outcome = 'done' THEN 'completed'
+                                                        WHEN o.outcome = 'fail' OR o.outcome = 'retry' AND j.attempt >= j.max_attempts THEN 'failed'
+                                                        WHEN o.outcome = 'cancel' THEN 'cancelled'
+                                                        WHEN o.outcome <> 'park' AND p_delays[o.i] > 0 THEN 'delayed'
+                                                        ELSE 'waiting' END AS state OFFSET 0) s) x)
+            WHERE j.pk = ANY(p_pks) AND j.fence = p_fences[array_position(p_pks, j.pk)]
+           RETURNING j.pk, j.queue, j.grp, j.ord, j.state, array_position(p_pks, j.pk) AS i)
+    SELECT array_agg(f.pk), array_agg(f.queue), array_agg(f.grp), array_agg(f.ord), array_agg(f.state), array_agg(f.i),
+           array_agg(f.pk) FILTER (WHERE f.state = 'failed'), min(p_delays[f.i]) FILTER (WHERE f.state = 'delayed')
+      INTO accepted, queues, grps, ords, states, places, dead, next_due_s FROM f;
+  END IF;
+  IF qs IS NULL AND 'waiting' <> ALL (states) THEN
+    ready := '{}';
+    RETURN NEXT;
+    RETURN;
+  END IF;
+  WITH n AS MATERIALIZED (
+         SELECT f.queue, f.grp, f.state = 'waiting' AS waits, f.place,
+                CASE WHEN f.ord IS NOT NULL AND f.state IN ('completed', 'failed', 'cancelled') THEN (
                   SELECT b.pk FROM jobs b
                    WHERE b.queue = f.queue AND b.ord = f.ord AND coalesce(b.grp, '') = coalesce(f.grp, '') AND b.state = 'blocked'
                    ORDER BY b.position LIMIT 1) END AS next
-           FROM f)
-  SELECT a.accepted, a.dead, a.due_s, a.nexts, a.more, c.queues, c.grps, c.pendings, c.busies, c.tokens
-    INTO accepted, dead, next_due_s, nexts, more, queues, grps, pendings, busies, tokens
-    FROM (SELECT array_agg(n.pk) AS accepted, array_agg(n.pk) FILTER (WHERE n.state = 'failed') AS dead,
-                 min(p_delays[n.i]) FILTER (WHERE n.state = 'delayed') AS due_s, array_agg(n.next) FILTER (WHERE n.next IS NOT NULL) AS nexts,
-                 array_agg(DISTINCT n.queue) FILTER (WHERE n.grp IS NULL AND (n.state = 'waiting' OR n.next IS NOT NULL)) AS more
+           FROM unnest(queues, grps, ords, states, places) f(queue, grp, ord, state, place))
+  SELECT a.nexts, a.more, c.queues, c.grps, c.pendings, c.busies, c.tokens INTO nexts, more, qs, gs, pendings, busies, tokens
+    FROM (SELECT array_agg(n.next) FILTER (WHERE n.next IS NOT NULL) AS nexts,
+                 array_agg(DISTINCT n.queue) FILTER (WHERE n.grp IS NULL AND (n.waits OR n.next IS NOT NULL)) AS more
             FROM n) a
    CROSS JOIN (SELECT array_agg(g.queue) AS queues, array_agg(g.grp) AS grps, array_agg(g.pending) AS pendings, array_agg(g.busy) AS busies,
                       array_agg(g.tokens) AS tokens
-                 FROM (SELECT n.queue, n.grp, sum((n.state = 'waiting')::int + (n.next IS NOT NULL)::int)::int AS pending, -count(*)::int AS busy,
-                              count(*) FILTER (WHERE p_outcomes[n.i] IN ('park', 'snooze'))::int AS tokens
+                 FROM (SELECT n.queue, n.grp, sum(n.waits::int + (n.next IS NOT NULL)::int)::int AS pending, -count(*)::int AS busy,
+                              count(*) FILTER (WHERE p_outcomes[n.place] IN ('park', 'snooze'))::int AS tokens
                          FROM n WHERE n.grp IS NOT NULL GROUP BY n.queue, n.grp) g) c;
   IF nexts IS NOT NULL THEN
     UPDATE jobs j SET state = 'waiting' WHERE j.pk = ANY(nexts);
   END IF;
   ready := coalesce(more, '{}');
-  IF grps IS NOT NULL THEN
+  IF gs IS NOT NULL THEN
     rows := ARRAY(SELECT (SELECT g.ctid FROM job_groups g WHERE g.queue = t.queue AND g.grp = t.grp)
-                    FROM unnest(queues, grps) WITH ORDINALITY t(queue, grp, i) ORDER BY t.i);
+                    FROM unnest(qs, gs) WITH ORDINALITY t(queue, grp, i) ORDER BY t.i);
     WITH counted AS (
            UPDATE job_groups g
               SET pending = g.pending + pendings[array_position(rows, g.ctid)],
