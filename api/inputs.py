@@ -203,7 +203,18 @@ class SendContact(SendFields):
     payload: content.ContactPayload
 
 
-class SendReaction(SendFields):
+class _SendMark(SendFields):
+    """A message that means another one, which is all that it can refer to."""
+
+    @field_validator("reply_to", "mentions")
+    @classmethod
+    def _refers_to_one_message(cls, value: object) -> object:
+        if value:
+            raise ValueError("a reaction, an edit or a revocation has none: it means the message of its payload")
+        return value
+
+
+class SendReaction(_SendMark):
     type: Literal[MessageType.REACTION]
     payload: content.ReactionPayload
 
@@ -213,12 +224,12 @@ class SendPoll(SendFields):
     payload: content.PollPayload
 
 
-class SendEdit(SendFields):
+class SendEdit(_SendMark):
     type: Literal[MessageType.EDIT]
     payload: content.EditPayload
 
 
-class SendRevoke(SendFields):
+class SendRevoke(_SendMark):
     type: Literal[MessageType.REVOKE]
     payload: content.RevokePayload
 

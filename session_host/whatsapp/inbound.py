@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, Final
 
 from neonize.proto import Neonize_pb2 as envelope
@@ -21,7 +22,7 @@ _STATUS_OF_RECEIPT: Final = {
     envelope.Receipt.READ: "read",
     envelope.Receipt.PLAYED: "played",
 }
-# Messages inside messages: disappearing, seen once, captioned, sent by the phone to its other devices.
+# Messages inside messages: disappearing, seen once, captioned, of an album, sent by the phone to its other devices.
 _WRAPPERS: Final = (
     "ephemeralMessage",
     "viewOnceMessage",
@@ -29,6 +30,11 @@ _WRAPPERS: Final = (
     "viewOnceMessageV2Extension",
     "documentWithCaptionMessage",
     "deviceSentMessage",
+    "associatedChildMessage",
+    "groupMentionedMessage",
+    "lottieStickerMessage",
+    "spoilerMessage",
+    "pollCreationMessageV4",
     "editedMessage",
 )
 _TOLD_OF_FILES: Final = (
@@ -203,6 +209,21 @@ def _location(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neoni
     return "location", {**content, "name": found.name or None, "address": found.address or None}
 
 
+def _live_location(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neonize ships no types
+    content = {"latitude": found.degreesLatitude, "longitude": found.degreesLongitude}
+    return "location", {**content, "name": found.caption or None, "address": None, "live": True}
+
+
+def _button(text: str, *chosen: str) -> Callable[[Any], tuple[str, dict[str, Any]]]:
+    """A tap on a button or a row of a list: its words, and the id that its sender gave it."""
+
+    def read(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neonize ships no types
+        content = {"text": getattr(found, text), "button_id": reduce(getattr, chosen, found)}
+        return "text", {**content, **_context(found)}
+
+    return read
+
+
 def _contact(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neonize ships no types
     phone = next(
         (line.rpartition(":")[2] for line in found.vcard.splitlines() if line.startswith(("TEL", "item1.TEL"))), ""
@@ -246,7 +267,12 @@ _READERS: Final[dict[str, Callable[[Any], tuple[str, dict[str, Any]]]]] = {
     "audioMessage": _media("audio"),
     "documentMessage": _media("document"),
     "stickerMessage": _media("sticker"),
+    "ptvMessage": _media("video"),
     "locationMessage": _location,
+    "liveLocationMessage": _live_location,
+    "buttonsResponseMessage": _button("selectedDisplayText", "selectedButtonID"),
+    "templateButtonReplyMessage": _button("selectedDisplayText", "selectedID"),
+    "listResponseMessage": _button("title", "singleSelectReply", "selectedRowID"),
     "contactMessage": _contact,
     "reactionMessage": _reaction,
     "pollCreationMessage": _poll,

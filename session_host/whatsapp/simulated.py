@@ -272,7 +272,9 @@ class SimulatedClient:
         if not self._server.is_online(self):
             return NotConnected()
         found = self._server.files.get(source.direct_path)
-        return found or Refused(code="MEDIA_EXPIRED", detail="WhatsApp does not have the file any more.", permanent=True)
+        return found or Refused(
+            code="MEDIA_EXPIRED", detail="WhatsApp does not have the file any more.", permanent=True
+        )
 
     async def show_typing(self, chat: str, state: TypingState) -> Shown | Refused | NotConnected:
         return self._server.see(self, (chat, state))
