@@ -10,7 +10,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -21,6 +21,7 @@ import pytest
 if TYPE_CHECKING:
     from local.embedded.postgres import EmbeddedPostgres
     from local.embedded.valkey import EmbeddedValkey
+    from shared.domain.jobs import QueueName
 
 _TEMPLATE = "zaphub_template"
 
@@ -120,6 +121,25 @@ def redis_url(valkey_server: "EmbeddedValkey") -> str:
     with redis.Redis.from_url(valkey_server.url) as client:
         client.flushall()
     return valkey_server.url
+
+
+@pytest.fixture(scope="session")
+def sqs_endpoint() -> Iterator[str]:
+    """The URL of a server that speaks SQS."""
+    from tests import sqs
+
+    with sqs.running() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def sqs_urls(sqs_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> "Mapping[QueueName, str]":
+    """The URLs of an empty SQS queue for each of ours, and credentials that open them."""
+    from tests import sqs
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    return sqs.empty_queues(sqs_endpoint)
 
 
 async def _execute(server: "EmbeddedPostgres", statement: str) -> None:

@@ -15,8 +15,17 @@ WAIT_S: Final = 1.0
 class Bell(Protocol):
     """Rings and hears. One ring waits per queue at most; each is heard by one listener."""
 
+    async def open(self) -> None:
+        """Do what the first ring need not wait for. Never fails: a transport that is away may come back."""
+
     async def ring(self, queues: Collection[QueueName]) -> None:
         """Say that these queues may have work. Raises Unavailable when the transport does not answer in time."""
+
+    async def ring_later(self, queue: QueueName, delay_s: float, /) -> None:
+        """See that the queue is rung in so many seconds, for who has no clock of its own. Raises Unavailable.
+
+        A transport that only workers hear may do nothing: their sweeps know what falls due.
+        """
 
     async def wait(self, queues: Collection[QueueName]) -> set[QueueName]:
         """Return those of `queues` that were rung, or nothing after WAIT_S. Raises Unavailable; call it again later."""
@@ -32,10 +41,16 @@ class MemoryBell:
         self._rung: set[QueueName] = set()
         self._changed = asyncio.Condition()
 
+    async def open(self) -> None:
+        return
+
     async def ring(self, queues: Collection[QueueName]) -> None:
         async with self._changed:
             self._rung.update(queues)
             self._changed.notify_all()
+
+    async def ring_later(self, _queue: QueueName, _delay_s: float) -> None:
+        return
 
     async def wait(self, queues: Collection[QueueName]) -> set[QueueName]:
         try:
@@ -64,4 +79,7 @@ def open_bell(settings: Settings) -> Bell:
 
             return RedisBell(settings.redis_url)
         case "sqs":
-            raise Misconfigured("ZAPHUB_TRANSPORT=sqs is not built yet; use redis or memory.")
+            # Here, as AWS's client takes a third of a second to load.
+            from shared.queues.sqs_bell import SqsBell  # noqa: PLC0415
+
+            return SqsBell(settings.sqs_queue_urls)

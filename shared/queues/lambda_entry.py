@@ -19,6 +19,8 @@ from shared.settings import load
 
 # What is claimed must be finished and committed before AWS freezes the container.
 _MARGIN_S: Final = 2.0
+# What falls due later than this is rung for by the sweeper, which looks every minute.
+RING_AHEAD_S: Final = 60.0
 
 
 class Context(Protocol):
@@ -38,6 +40,7 @@ class LambdaEntry:
         self._open_resources = open_resources
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain: Drain | None = None
+        self._queues: Queues | None = None
         self._opened = AsyncExitStack()
 
     def __call__(self, _event: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -52,16 +55,22 @@ class LambdaEntry:
         if self._loop is not None:
             self._loop.run_until_complete(self._opened.aclose())
             self._loop.close()
-            self._loop = self._drain = None
+            self._loop = self._drain = self._queues = None
 
     async def _invoke(self, remaining_s: float) -> None:
+        if self._queues is not None:
+            await self._queues.thaw()
         drain = self._drain or await self._start()
-        await drain.until_idle(deadline_s=max(0.0, remaining_s - _MARGIN_S))
+        due_s = await drain.until_idle(deadline_s=max(0.0, remaining_s - _MARGIN_S))
+        # Work that is left was rung for. What is delayed nobody rings for once this container is frozen.
+        if due_s is not None and 0 < due_s <= RING_AHEAD_S:
+            assert self._queues is not None, "it was opened with the drain"
+            await self._queues.ring_later(self._work.queue, due_s)
 
     async def _start(self) -> Drain:
         settings = load()
         configure(level=settings.log_level, fmt=settings.log_format)
-        queues = await self._opened.enter_async_context(await Queues.open(settings))
+        queues = self._queues = await self._opened.enter_async_context(await Queues.open(settings))
         use = await self._opened.enter_async_context(self._open_resources(queues))
         self._drain = Drain(
             queues,

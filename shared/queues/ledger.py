@@ -239,10 +239,13 @@ async def next_due_s(conn: Connection, queues: Sequence[QueueName]) -> float | N
 
     0 means now: claim again, or sweep and then claim. Another's claim may have held what this one skipped.
     """
+    return min((due_s for due_s in (await outlook(conn, queues)).values() if due_s is not None), default=None)
+
+
+async def outlook(conn: Connection, queues: Sequence[QueueName]) -> dict[QueueName, float | None]:
+    """As `next_due_s`, for each of these queues."""
     rows = await conn.fetch(_sql.outlook, [POLICIES[queue].id for queue in queues])
-    if any(row["ready"] for row in rows):
-        return 0.0
-    return min((row["due_s"] for row in rows if row["due_s"] is not None), default=None)
+    return {QUEUE_OF_ID[row["queue"]]: 0.0 if row["ready"] else row["due_s"] for row in rows}
 
 
 async def cancel(

@@ -60,6 +60,9 @@ class RedisBell:
     def __init__(self, url: str) -> None:
         self._carrier = _Carrier(url)
 
+    async def open(self) -> None:
+        return
+
     async def ring(self, queues: Collection[QueueName]) -> None:
         try:
             for queue in queues:
@@ -67,6 +70,9 @@ class RedisBell:
                 await self._carrier.kick(bell)
         except (RedisError, OSError, TimeoutError) as error:
             raise Unavailable("Redis does not answer; work goes on by sweeps.") from error
+
+    async def ring_later(self, _queue: QueueName, _delay_s: float) -> None:
+        return
 
     async def wait(self, queues: Collection[QueueName]) -> set[QueueName]:
         try:

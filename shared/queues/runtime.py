@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Self, TypeVar
 
 from shared.db import writes as domain_writes
-from shared.db.pool import COLLISION, COMMAND_TIMEOUT_S, Connection, Pool, open_pool
+from shared.db.pool import AWAY, COLLISION, COMMAND_TIMEOUT_S, Connection, Pool, open_pool
 from shared.db.sql import load
 from shared.domain.errors import Misconfigured, Unavailable
 from shared.domain.ids import ConnectionId
@@ -32,6 +32,8 @@ _RING_AGAIN_S: Final = 1.0
 # Whoever enqueues waits for the ring.
 _RING_TIMEOUT_S: Final = 0.25
 _CLOSE_S: Final = 2.0
+# A connection that died without a word does not answer at all.
+_THAW_S: Final = 2.0
 _COLLISION_TRIES: Final = 5
 
 
@@ -105,6 +107,7 @@ class Queues:
         `patience_s` bounds each statement, and the wait for a connection.
         """
         bell = open_bell(settings)
+        await bell.open()
         pool = await open_pool(
             settings.database_url,
             max_size=pool_size or settings.db_pool_size,
@@ -124,6 +127,14 @@ class Queues:
                 await self.pool.close()
         except TimeoutError:
             self.pool.terminate()
+
+    async def thaw(self) -> None:
+        """After this process was frozen: have every connection replaced if one of them has died meanwhile."""
+        try:
+            async with asyncio.timeout(_THAW_S), self.pool.acquire() as connection:
+                await connection.execute("SELECT 1")
+        except (*AWAY, OSError):
+            await self.pool.expire_connections()
 
     async def __aenter__(self) -> Self:
         return self
@@ -206,6 +217,14 @@ class Queues:
             self._ring_again_at = time.monotonic() + _RING_AGAIN_S
         else:
             self._outage.ended()
+
+    async def ring_later(self, queue: QueueName, delay_s: float) -> None:
+        """See that the queue is rung in so many seconds, from a process that may be gone by then. Never raises."""
+        try:
+            async with asyncio.timeout(_RING_TIMEOUT_S):
+                await self.bell.ring_later(queue, delay_s)
+        except (Unavailable, TimeoutError) as error:
+            self._outage.began(error)
 
     def attach(self, take: Callable[[set[QueueName]], set[QueueName]]) -> Callable[[], None]:
         """Let a drain of this process hear rings first; `take` returns those it sees to. Call the result to stop."""

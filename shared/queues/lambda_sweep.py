@@ -1,0 +1,68 @@
+"""The sweep as an AWS Lambda that EventBridge starts every minute: what a worker's sweeper does each second."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+from shared.domain.jobs import QueueName
+from shared.log import configure
+from shared.queues import ledger, watch
+from shared.queues.lambda_entry import RING_AHEAD_S, Context
+from shared.queues.outage import Outage
+from shared.queues.registry import Works
+from shared.queues.runtime import Queues, retry_collisions
+from shared.queues.sweeper import Sweeper
+from shared.settings import load
+
+# What a sweep began must be committed before AWS ends the invocation.
+_MARGIN_S: Final = 10.0
+
+
+class SweepEntry:
+    """`handler(event, context)`. An error ends the invocation: it is counted, and the next minute looks again."""
+
+    def __init__(self, every_work: Works) -> None:
+        self._every_work = every_work
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._queues: Queues | None = None
+        self._opened = AsyncExitStack()
+
+    def __call__(self, _event: dict[str, Any], context: Context) -> dict[str, Any]:
+        """Sweep until nothing is left to sweep, judge the queues, and ring ahead for what falls due."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        ended = self._loop.run_until_complete(self._invoke(context.get_remaining_time_in_millis() / 1000))
+        return {"ended": ended}
+
+    def close(self) -> None:
+        """Let go of everything; AWS only ever kills a container, a test or an emulator ends it."""
+        if self._loop is not None:
+            self._loop.run_until_complete(self._opened.aclose())
+            self._loop.close()
+            self._loop = self._queues = None
+
+    async def _invoke(self, remaining_s: float) -> int:
+        if self._queues is not None:
+            await self._queues.thaw()
+        queues = self._queues or await self._start()
+        until = asyncio.get_running_loop().time() + remaining_s - _MARGIN_S
+        sweeper = Sweeper(queues, self._every_work, outage=Outage("postgres"), on_turn=lambda: None)
+        ended = 0
+        async with queues.pool.acquire() as connection:
+            while asyncio.get_running_loop().time() < until:
+                swept = await retry_collisions(lambda: sweeper.sweep_once(connection))
+                ended += len(swept.ended)
+                if not swept.is_full:
+                    break
+            outlook = await ledger.outlook(connection, list(QueueName))
+        await watch.look(queues)
+        for queue, due_s in outlook.items():
+            if due_s is not None and 0 < due_s <= RING_AHEAD_S:
+                await queues.ring_later(queue, due_s)
+        return ended
+
+    async def _start(self) -> Queues:
+        settings = load()
+        configure(level=settings.log_level, fmt=settings.log_format)
+        self._queues = await self._opened.enter_async_context(await Queues.open(settings))
+        return self._queues
