@@ -56,6 +56,27 @@ def test_the_node_example_accepts_our_signature_and_refuses_another(tmp_path: Pa
     assert ran.stdout.split() == ["d-1", "2"]
 
 
+@pytest.mark.skipif(shutil.which("php") is None, reason="PHP is not installed")
+def test_the_php_example_accepts_our_signature_and_refuses_another(tmp_path: Path) -> None:
+    secret = new_secret()
+    headers = sign([new_secret(), secret], webhook_id="d-1", at=datetime.now(UTC), body=BODY)
+    (tmp_path / "receive.php").write_text(f"<?php\n{example('php')}", encoding="utf-8")
+    script = """
+        require "receive.php";
+        [$right, $wrong, $headers, $body] = json_decode($argv[1], true);
+        $refused = 0;
+        $bad = [[$wrong, []], [$right, ["webhook-timestamp" => "1"]], [$right, ["webhook-signature" => "v1"]]];
+        foreach ($bad as [$secret, $at])
+            try { receive($secret, $at + $headers, $body); } catch (RuntimeException) { $refused += 1; }
+        echo receive($right, $headers, $body)["id"], " ", $refused;
+    """
+    given = json.dumps([secret, new_secret(), headers, BODY.decode()])
+
+    ran = subprocess.run(["php", "-r", script, given], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert ran.stdout.split() == ["d-1", "3"], ran.stdout
+
+
 def test_every_code_of_a_failed_attempt_is_explained() -> None:
     for code in [*FailureKind, "WEBHOOK_REFUSED", "WEBHOOK_REDIRECTED", "WEBHOOK_GONE"]:
         assert f"| `{code}` |" in PAGE
