@@ -19,10 +19,10 @@ from local.fake_whatsapp import connector
 control_url, pipe_fd = sys.argv[1], int(sys.argv[2])
 proxy_url = connector.install(control_url)
 
-from neonize._binder import ProxySettings  # noqa: E402  # the connector must come first
+from neonize._binder import ProxySettings, gocode  # noqa: E402  # the connector must come first
 from neonize.aioze import events  # noqa: E402
 from neonize.aioze.client import NewAClient  # noqa: E402
-from neonize.proto.Neonize_pb2 import JID  # noqa: E402
+from neonize.proto.Neonize_pb2 import JID, ReturnFunctionWithError  # noqa: E402
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import LocationMessage, Message  # noqa: E402
 from neonize.utils.enum import ClientName, ClientType, ReceiptType, VoteType  # noqa: E402
 from neonize.utils.jid import build_jid  # noqa: E402
@@ -51,6 +51,7 @@ def message_event(name: str, event) -> dict:
         "text": message.conversation or message.extendedTextMessage.text,
         "fields": [field.name for field, _ in message.ListFields() if field.name != "messageContextInfo"],
         "raw": message.SerializeToString().hex(),
+        "event_raw": event.SerializeToString().hex(),
     }
 
 
@@ -149,6 +150,16 @@ async def download(name: str, raw: str) -> str:
     return (await clients[name].download_any(Message.FromString(bytes.fromhex(raw)))).hex()
 
 
+async def open_vote(name: str, raw: str) -> list[str]:
+    # neonize's own wrapper takes the library's answer for bytes, and fails.
+    event, uuid = bytes.fromhex(raw), clients[name].uuid
+    answer = await asyncio.to_thread(gocode.DecryptPollVote, uuid, event, len(event))
+    found = ReturnFunctionWithError.FromString(answer.contents.get_bytes())
+    if found.Error:
+        raise RuntimeError(found.Error)
+    return [chosen.hex() for chosen in found.PollVoteMessage.selectedOptions]
+
+
 async def logout(name: str) -> None:
     await clients[name].logout()
 
@@ -162,6 +173,7 @@ COMMANDS = {
     "read": read,
     "download": download,
     "logout": logout,
+    "open_vote": open_vote,
 }
 
 

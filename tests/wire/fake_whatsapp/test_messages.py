@@ -1,6 +1,7 @@
 """Pairing, and messages in both directions."""
 
 import base64
+import hashlib
 import sqlite3
 from contextlib import closing
 from typing import Any
@@ -141,6 +142,45 @@ async def test_a_contact_can_send_every_type(
 
     heard = await wire.neonize.until("message", where=lambda said: said["id"] == answer["wire_id"])
     assert heard["fields"] == [field]
+
+
+async def test_a_contacts_vote_is_one_that_the_library_opens(wire: Wire, contact: str) -> None:
+    poll = await wire.neonize.do("send", name="shop", to=contact, text="when?", kind="poll")
+    payload = {"message_id": poll, "options": ["b"]}
+
+    answer = await wire.server.post(
+        "/inbound", session_phone=PHONE, **{"from": contact}, type="poll_vote", payload=payload
+    )
+    heard = await wire.neonize.until("message", where=lambda said: said["id"] == answer["wire_id"])
+
+    opened = await wire.neonize.do("open_vote", name="shop", raw=heard["event_raw"])
+    assert opened == [hashlib.sha256(b"b").hexdigest()]
+
+
+async def test_a_vote_in_no_poll_is_refused(wire: Wire, contact: str) -> None:
+    payload = {"message_id": "NOPOLL", "options": ["b"]}
+
+    status, _ = await wire.server.call(
+        "POST", "/inbound", session_phone=PHONE, **{"from": contact}, type="poll_vote", payload=payload
+    )
+
+    assert status == 404
+
+
+async def test_a_contact_writes_in_a_group_and_its_members_send_receipts(wire: Wire, contact: str) -> None:
+    group = await wire.server.post("/groups", subject="Team", members=[contact])
+    sent = await wire.neonize.do("send", name="shop", to=group["jid"].partition("@")[0], text="hello", kind="group")
+
+    answer = await wire.server.post(
+        "/inbound", session_phone=PHONE, **{"from": contact}, group=group["jid"], text="hello to you"
+    )
+
+    heard = await wire.neonize.until(
+        "message", where=lambda said: said["id"] == answer["wire_id"] and said["text"] == "hello to you"
+    )
+    assert heard["from"] == f"{contact}@s.whatsapp.net"
+    await wire.neonize.until("receipt", where=lambda said: sent in said["ids"] and said["type"] == "delivered")
+    assert (await wire.server.wire(contact=group["jid"]))[0]["text"] == "hello"
 
 
 @pytest.mark.parametrize("kind", ["image", "video", "audio", "document", "sticker"])

@@ -45,7 +45,10 @@ def voice(seconds: int) -> bytes:
 async def media(stage: Stage, database_url: str, tmp_path: Path) -> AsyncIterator[Media]:
     """The store that the hosts of the test use."""
     settings = Settings(
-        _env_file=None, database_url=database_url, secret_key=SecretStr("a-secret-key-for-tests"), data_dir=tmp_path / "data"
+        _env_file=None,
+        database_url=database_url,
+        secret_key=SecretStr("a-secret-key-for-tests"),
+        data_dir=tmp_path / "data",
     )
     async with open_media(settings, stage.pool) as opened:
         yield opened
