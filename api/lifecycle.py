@@ -1,7 +1,7 @@
 """What each call about a connection changes, in one transaction each: rows, event and job together or none of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -39,12 +39,16 @@ _AT_REST: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """A connection after a call, and the job that does the rest. `webhook_secret` is there once, when it was made."""
+    """A connection after a call, and the job that does the rest. `webhook_secret` is there once, when it was made.
+
+    `is_repeated`: an earlier request with the same idempotency key made it.
+    """
 
     connection: dict[str, Any]
     job: Enqueued | None = None
     queue: QueueName = QueueName.SESSION_INIT
     webhook_secret: str | None = None
+    is_repeated: bool = False
 
 
 async def create(parts: Resources, caller: Principal, wanted: CreateConnection, keyed: KeyedRequest | None) -> Changed:
@@ -69,7 +73,7 @@ async def create_within(
     """`create` in the caller's transaction, for a webhook URL that was judged. Raises Conflict as it does."""
     made_before = keyed and await idempotency.begin(tx.connection, keyed)
     if made_before:
-        return await _open(tx, ConnectionId(UUID(made_before["connection_id"])))
+        return replace(await _open(tx, ConnectionId(UUID(made_before["connection_id"]))), is_repeated=True)
     connection_id = ConnectionId(uuid4())
     if wanted.external_id is not None:
         await lifecycle.release_external_id(tx.connection, wanted.external_id, tenant_id=caller.tenant_id)

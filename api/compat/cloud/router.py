@@ -70,8 +70,9 @@ async def _take(
     if "status" in body:
         await _mark_read(_parsed(MarkRead, body), ConnectionId(connection_id), caller, parts)
         return answer({"success": True})
-    if body.get("type") in UNSENT:
-        raise Unsupported(f"ZapHub sends no message of the type {body['type']}; it sends {', '.join(KINDS)}.")
+    kind = body.get("type")
+    if isinstance(kind, str) and kind in UNSENT:
+        raise Unsupported(f"ZapHub sends no message of the type {kind}; it sends {', '.join(KINDS)}.")
     said = _parsed(SendMessage, body)
     sent = await accept(request, parts, caller, connection_id, _fields(said), places=said.content().places)
     return answer(_shown(said, sent.message))

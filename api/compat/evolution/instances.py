@@ -77,12 +77,12 @@ async def create_instance(request: Request, body: CreateInstance, caller: Writer
         async with parts.queues.transaction() as tx:
             changed = await lifecycle.create_within(tx, parts, caller, wanted, keyed)
             connection_id = UUID(changed.connection["id"])
-            if changed.job is not None and not changed.job.deduplicated:
+            if not changed.is_repeated:
                 if body.webhook is not None:
                     await webhook.put(tx, parts, caller, connection_id, body.webhook, target)
                 key = await _key_of_one(tx, caller, body.name, ConnectionId(connection_id))
-    except Conflict:
-        if keyed is not None:
+    except Conflict as error:
+        if keyed is not None or error.public_code != "IDEMPOTENCY_CONFLICT":
             raise
         raise Refused(HTTPStatus.FORBIDDEN, "FORBIDDEN", f'This name "{body.name}" is already in use.') from None
     shown = {

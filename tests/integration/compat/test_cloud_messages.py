@@ -116,6 +116,7 @@ WRONG = [
     ({**TEXT, "text": {"body": "hi", "colour": "red"}}, 100),
     ({**TEXT, "surprise": 1}, 100),
     ({**TEXT, "type": "hologram"}, 131009),
+    ({**TEXT, "type": ["text"]}, 131009),
     ({**TEXT, "context": {"message_id": METAS}}, 131009),
     ({**WHATSAPP, "type": "reaction", "reaction": {"message_id": METAS, "emoji": "😀"}}, 131009),
     ({**WHATSAPP, "type": "interactive", "interactive": {"type": "button"}}, 131051),

@@ -61,6 +61,8 @@ async def test_with_an_idempotency_key_a_repeated_create_is_the_same_one(
     headers = {"Idempotency-Key": "create-loja1"}
 
     first = await evolution.post("/instance/create", json=said, headers=headers)
+    # However long ago: the job of the first may have ended by now.
+    await database.execute("UPDATE jobs SET state = 'completed', finished_at = now(), dedupe = NULL")
     second = await evolution.post("/instance/create", json=said, headers=headers)
 
     assert first.json()["instance"] == second.json()["instance"]
@@ -68,6 +70,19 @@ async def test_with_an_idempotency_key_a_repeated_create_is_the_same_one(
     assert await database.fetchval("SELECT count(*) FROM connections") == 1
     assert await database.fetchval("SELECT count(*) FROM api_keys") == 1
     assert len(await endpoints(database)) == 1
+
+
+async def test_a_webhook_too_many_is_no_name_in_use_and_nothing_is_created(
+    evolution: httpx.AsyncClient, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.webhooks.MAX_ENDPOINTS", 0)
+    before = await ledger.rows()
+
+    answer = await evolution.post("/instance/create", json={**CREATE, "webhook": SETTINGS})
+
+    assert (answer.status_code, answer.json()["response"]["code"]) == (400, "INVALID_STATE")
+    assert "webhook endpoints" in answer.json()["response"]["message"][0]
+    assert await ledger.rows() == before
 
 
 async def test_the_hash_is_a_key_of_this_instance_alone_and_ends_with_it(
