@@ -100,7 +100,9 @@ class Courier:
             detail = "not tried: ZapHub's own network or name server did not work"
             return self._postponed(job, delivery_id, code=exchanged.kind.value, detail=detail)
         now = self.now()
-        wait_s = retry_in_s(self.delay_s(job.attempt), exchanged, now=now, jitter=self.jitter())
+        # A try that died with its worker is one of the twelve, but moves the schedule no further.
+        base_s = self.delay_s(max(1, job.attempt - job.stalled))
+        wait_s = retry_in_s(base_s, exchanged, now=now, jitter=self.jitter())
         return settle(parcel, attempt, exchanged, retry_in_s=wait_s, hold_s=hold_s(exchanged, now=now))
 
     def _postponed(

@@ -71,7 +71,9 @@ class Post:
     courier: Courier
     clock: list[datetime]
 
-    async def deliver(self, job: NewJob | DeliveryId, *, attempt: int = 1, again: bool = False) -> Outcome:
+    async def deliver(
+        self, job: NewJob | DeliveryId, *, attempt: int = 1, stalled: int = 0, again: bool = False
+    ) -> Outcome:
         delivery_id = DeliveryId(UUID(job.data["deliveryId"])) if isinstance(job, NewJob) else job
         claimed = Job(
             pk=1,
@@ -81,7 +83,7 @@ class Post:
             data={"deliveryId": str(delivery_id), **({"again": True} if again else {})},
             attempt=attempt,
             max_attempts=len(SCHEDULE) + 1,
-            stalled=0,
+            stalled=stalled,
             fence=1,
             group=None,
             order_key=None,
@@ -428,10 +430,13 @@ async def test_a_try_that_died_with_its_worker_is_counted_by_its_job(desk: Desk,
     await desk.endpoint(sink.url)
     await desk.event()
     [job] = await post.fan_out()
+    sink.answer = lambda _number: web.Response(status=500)
 
-    await post.deliver(job, attempt=2)
+    outcome = await post.deliver(job, attempt=3, stalled=2)
 
-    assert sink.got[0][0]["X-ZapHub-Attempt"] == "2"
+    assert sink.got[0][0]["X-ZapHub-Attempt"] == "3"
+    assert isinstance(outcome, Retry)
+    assert outcome.delay_s == SCHEDULE[0], "the receiver refused once"
 
 
 async def test_a_job_that_ended_without_its_handler_leaves_a_dead_delivery(
