@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
+from typing import Any
 
 from session_host.votes import PollSecret
 from session_host.whatsapp.port import (
@@ -93,6 +94,10 @@ class SimulatedWhatsApp:
 
     def inbound(self, phone: str, *, sender: str, text: str) -> WireId:
         """A contact writes to the session."""
+        return self.inbound_message(phone, sender=sender, type_="text", content={"text": text, "reply_to": None})
+
+    def inbound_message(self, phone: str, *, sender: str, type_: str, content: Mapping[str, Any]) -> WireId:
+        """A contact sends a message of any type; `content` as the journal has it."""
         wire_id = self._wire_id()
         chat = f"{sender}{NUMBERS}"
         found = Inbound(
@@ -104,8 +109,8 @@ class SimulatedWhatsApp:
             participant=None,
             push_name=None,
             from_me=False,
-            type="text",
-            content={"text": text, "reply_to": None},
+            type=type_,
+            content=content,
             timestamp_ms=int(datetime.now(UTC).timestamp() * 1000),
         )
         self._client_of(phone).write_down(found)

@@ -1,6 +1,7 @@
 """What every WhatsApp client keeps, whatever is behind it. Each function gets a world and a number of its own."""
 
 import asyncio
+import json
 import os
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -17,6 +18,7 @@ from session_host.whatsapp.port import (
     JournalFailed,
     LoggedOut,
     Outgoing,
+    OutgoingFile,
     Paired,
     QrShown,
     Receipt,
@@ -24,8 +26,8 @@ from session_host.whatsapp.port import (
     WhatsAppClient,
     WireRecord,
 )
-from shared.domain.ids import ConnectionId
-from shared.hosts.protocol import NotConnected, Sent
+from shared.domain.ids import ConnectionId, WireId
+from shared.hosts.protocol import MediaSource, NotConnected, Refused, Sent, Shown
 from tests.contract.hosts.simulated_host import until
 from tests.contract.hosts.worlds import World
 
@@ -118,6 +120,81 @@ async def a_message_is_sent_once_and_its_secret_finds_the_wire_id(world: World, 
     await watched.client.stop(deadline_s=5)
 
 
+async def every_type_is_sent_once_under_a_secret_of_its_own(world: World, phone: str) -> None:
+    watched, device = await paired(world, phone)
+    target = await watched.client.send(text("target"))
+    assert isinstance(target, Sent)
+    named = {"message_id": target.wire_id, "from_me": True}
+    expected = [(target.wire_id, "text")]
+
+    for type_, payload, file in (
+        ("location", {"latitude": 1.5, "longitude": 2.5}, None),
+        ("contact", {"name": "Ana", "phone": "5511900001111"}, None),
+        ("poll", {"question": "?", "options": ["a", "b"], "max": 1}, None),
+        ("reaction", {**named, "emoji": "+"}, None),
+        ("edit", {**named, "text": "better"}, None),
+        ("revoke", named, None),
+        ("document", {"media_id": "x"}, OutgoingFile(data=b"%PDF-1.4", mimetype="application/pdf")),
+    ):
+        secret = os.urandom(32)
+        message = Outgoing(to=f"{CONTACT}@s.whatsapp.net", type=type_, payload=payload, secret=secret, file=file)
+        answer = await watched.client.send(message)
+        assert isinstance(answer, Sent), (type_, answer)
+        assert await world.store.wire_id_of(secret, device_jid=device) == answer.wire_id
+        expected.append((answer.wire_id, type_))
+
+    assert await world.wire_types(phone) == expected
+    await watched.client.stop(deadline_s=5)
+
+
+async def the_secret_of_a_poll_is_there_for_its_votes(world: World, phone: str) -> None:
+    watched, _ = await paired(world, phone)
+    secret = os.urandom(32)
+    poll = {"question": "?", "options": ["a", "b"], "max": 1}
+
+    answer = await watched.client.send(
+        Outgoing(to=f"{CONTACT}@s.whatsapp.net", type="poll", payload=poll, secret=secret)
+    )
+
+    assert isinstance(answer, Sent)
+    found = await world.store.poll_secrets([answer.wire_id, "NOPOLL"])
+    assert list(found) == [answer.wire_id]
+    assert [one.key for one in found[answer.wire_id]] == [secret]
+    assert f"{phone}@s.whatsapp.net" in found[answer.wire_id][0].writers
+    await watched.client.stop(deadline_s=5)
+
+
+async def typing_and_reading_are_shown(world: World, phone: str) -> None:
+    watched, _ = await paired(world, phone)
+    chat = f"{CONTACT}@s.whatsapp.net"
+    wire_id = await world.inbound(phone, sender=CONTACT, text="read me")
+    await watched.until_recorded(Inbound)
+
+    assert await watched.client.show_typing(chat, "composing") == Shown()
+    assert await watched.client.mark_read(chat, chat, (WireId(wire_id),)) == Shown()
+
+    async def seen() -> bool:
+        return await world.signals(phone) == [(chat, "typing"), (chat, "read")]
+
+    await until(seen)
+    await watched.client.stop(deadline_s=5)
+
+
+async def a_file_that_came_in_can_be_fetched_and_one_that_is_gone_cannot(world: World, phone: str) -> None:
+    watched, _ = await paired(world, phone)
+    await world.inbound_file(phone, sender=CONTACT, data=b"a file")
+    came = await watched.until_recorded(Inbound)
+    assert isinstance(came, Inbound)
+    source = MediaSource.model_validate_json(json.dumps(came.content["source"]))
+
+    assert await watched.client.download(source) == b"a file"
+    gone = await watched.client.download(source.model_copy(update={"direct_path": "/v/nowhere?ccb=1"}))
+
+    assert isinstance(gone, Refused)
+    assert (gone.code, gone.permanent) == ("MEDIA_EXPIRED", True)
+    await watched.client.stop(deadline_s=5)
+
+
 async def it_knows_who_is_on_whatsapp(world: World, phone: str) -> None:
     watched, _ = await paired(world, phone)
 
@@ -195,6 +272,7 @@ async def calls_before_the_start_and_after_the_stop_do_nothing(world: World, pho
     await late.client.stop(deadline_s=5)
     assert await late.client.send(text("late")) == NotConnected()
     assert await late.client.jids_of((CONTACT,)) == NotConnected()
+    assert await late.client.show_typing(f"{CONTACT}@s.whatsapp.net", "paused") == NotConnected()
     assert await late.client.logout() is False
     assert await late.client.stop(deadline_s=1)
 
@@ -203,6 +281,10 @@ CLAUSES: list[Callable[[World, str], Awaitable[None]]] = [
     scanning_its_code_pairs_it_and_the_device_connects_without_a_code_from_then_on,
     a_device_that_the_store_lacks_is_refused_before_the_library_sees_it,
     a_message_is_sent_once_and_its_secret_finds_the_wire_id,
+    every_type_is_sent_once_under_a_secret_of_its_own,
+    the_secret_of_a_poll_is_there_for_its_votes,
+    typing_and_reading_are_shown,
+    a_file_that_came_in_can_be_fetched_and_one_that_is_gone_cannot,
     it_knows_who_is_on_whatsapp,
     what_comes_in_is_written_down_and_so_are_receipts,
     a_message_that_cannot_be_written_down_is_told_so_that_the_socket_closes,

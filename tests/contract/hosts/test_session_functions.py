@@ -16,7 +16,7 @@ from session_host.whatsapp.simulated import SimulatedWhatsApp
 from shared import settings as shared_settings
 from shared.domain.ids import ConnectionId
 from shared.domain.jobs import Job, QueueName
-from shared.domain.outcome import Discard, Done, Outcome, Retry
+from shared.domain.outcome import Discard, Done, Failure, Outcome, Retry
 from shared.hosts.client import HostClient, open_http
 from shared.queues.runtime import Queues
 from shared.settings import Settings
@@ -204,3 +204,17 @@ async def test_a_logout_that_nobody_can_do_ends_closed_and_says_so(stage: Stage)
     found = await row(stage.queues.pool, session)
     assert (found["status"], found["status_reason"]) == ("closed", "logout_not_confirmed")
     assert found["device_jid"] is not None
+
+
+async def test_a_close_that_ends_without_its_handlers_word_is_a_close_that_nobody_could_do(stage: Stage) -> None:
+    session = await new_connection(stage.queues.pool)
+    async with host(stage):
+        await stage.pair(session)
+    failure = Failure(code="STALLED", detail="Its worker died too often.", retryable=False)
+    assert session_close.queue.work.on_ended is not None
+
+    async with stage.queues.transaction() as tx:
+        await tx.apply(session_close.queue.work.on_ended({"sessionId": str(session), "reason": "delete"}, failure))
+
+    found = await row(stage.queues.pool, session)
+    assert (found["status"], found["status_reason"]) == ("closed", "delete_not_confirmed")

@@ -1,6 +1,7 @@
 """The two worlds that the client's contract runs in: a simulated WhatsApp, and neonize against the fake server."""
 
 import asyncio
+import base64
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import httpx
 
 from local.fake_whatsapp.connector import install
 from session_host.device_store import DeviceStore
+from session_host.votes import PollSecret
 from session_host.whatsapp import library
 from session_host.whatsapp.port import ClientSpec, WhatsAppClient
 from session_host.whatsapp.simulated import SimulatedWhatsApp
@@ -25,6 +27,7 @@ REPO = Path(__file__).resolve().parents[3]
 
 class Store(Protocol):
     async def has_device(self, device_jid: str) -> bool: ...
+    async def poll_secrets(self, wire_ids: list[str]) -> dict[str, list[PollSecret]]: ...
     async def wire_id_of(self, secret: bytes, *, device_jid: str) -> WireId | None: ...
 
 
@@ -40,6 +43,9 @@ class World(Protocol):
     async def log_out(self, phone: str) -> None: ...
     async def replace(self, phone: str) -> None: ...
     async def wire(self, phone: str) -> list[tuple[str, str]]: ...
+    async def wire_types(self, phone: str) -> list[tuple[str, str]]: ...
+    async def signals(self, phone: str) -> list[tuple[str, str]]: ...
+    async def inbound_file(self, phone: str, *, sender: str, data: bytes) -> str: ...
 
 
 class SimulatedWorld:
@@ -70,6 +76,26 @@ class SimulatedWorld:
 
     async def wire(self, phone: str) -> list[tuple[str, str]]:
         return [(one.wire_id, one.message.payload["text"]) for one in self._server.wire if one.session_phone == phone]
+
+    async def wire_types(self, phone: str) -> list[tuple[str, str]]:
+        return [(one.wire_id, one.message.type) for one in self._server.wire if one.session_phone == phone]
+
+    async def signals(self, phone: str) -> list[tuple[str, str]]:
+        kinds = {"composing": "typing"}
+        return [(chat, kinds.get(second, "read")) for chat, second, *_ in self._server.signals]
+
+    async def inbound_file(self, phone: str, *, sender: str, data: bytes) -> str:
+        path = f"/v/{len(self._server.files)}"
+        self._server.files[path] = data
+        key = base64.b64encode(b"k").decode()
+        source = {"kind": "document", "direct_path": path, "media_key": key, "sha256": key, "enc_sha256": key}
+        return await asyncio.to_thread(
+            self._server.inbound_message,
+            phone,
+            sender=sender,
+            type_="document",
+            content={"source": {**source, "size": len(data)}},
+        )
 
 
 class FakeServerWorld:
@@ -104,7 +130,20 @@ class FakeServerWorld:
         answer = await self._http.get("/wire", params={"session_phone": phone})
         return [(one["wire_id"], one["text"]) for one in answer.json()["data"]]
 
-    async def _post(self, path: str, **body: str) -> dict[str, Any]:
+    async def wire_types(self, phone: str) -> list[tuple[str, str]]:
+        answer = await self._http.get("/wire", params={"session_phone": phone})
+        return [(one["wire_id"], one["type"]) for one in answer.json()["data"]]
+
+    async def signals(self, phone: str) -> list[tuple[str, str]]:
+        answer = await self._http.get("/signals", params={"session_phone": phone})
+        return [(one["chat"], one["kind"]) for one in answer.json()["data"]]
+
+    async def inbound_file(self, phone: str, *, sender: str, data: bytes) -> str:
+        payload = {"base64": base64.b64encode(data).decode()}
+        answer = await self._post("/inbound", session_phone=phone, type="document", payload=payload, **{"from": sender})
+        return str(answer["wire_id"])
+
+    async def _post(self, path: str, **body: object) -> dict[str, Any]:
         answer = await self._http.post(path, json=body)
         assert answer.is_success, (path, answer.text)
         found: dict[str, Any] = answer.json() if answer.content else {}
