@@ -36,7 +36,7 @@ from shared.domain.errors import Conflict, HostUnreachable
 from shared.domain.ids import ConnectionId
 from shared.domain.session import SessionStatus
 from shared.queues.runtime import Transaction
-from shared.webhooks.formats.evolution import state_of
+from shared.webhooks.formats.evolution import pairing_code, state_of
 
 router = APIRouter(prefix=PREFIX, route_class=EvolutionRoute, include_in_schema=False)
 
@@ -197,7 +197,7 @@ async def _qrcode(parts: Resources, caller: Principal, connection_id: UUID, *, n
     code = None
     if number is not None and view.qr_code is not None:
         try:
-            code = (await pairing.pair_code(parts, caller, connection_id, phone=number)).code
+            code = pairing_code((await pairing.pair_code(parts, caller, connection_id, phone=number)).code)
         except (Conflict, HostUnreachable, Problem):
             # The QR code is there all the same; asking again asks for the code again.
             code = None

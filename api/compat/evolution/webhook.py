@@ -27,7 +27,7 @@ from shared.domain.ids import ConnectionId
 from shared.domain.jobs import QueueName
 from shared.domain.webhook import Endpoint, PayloadFormat
 from shared.egress.target import Target
-from shared.queues.runtime import Transaction
+from shared.queues.runtime import Transaction, retry_collisions
 from shared.sealing import Sealer
 from shared.webhooks import endpoints
 from shared.webhooks.formats.evolution import CATEGORY, SOURCES
@@ -104,8 +104,12 @@ class SetWebhook(Lenient):
 async def set_webhook(instance: str, body: SetWebhook, caller: Writer, parts: Parts) -> Response:
     connection = await instance_of(parts, caller, instance)
     target = await judged(parts, body.webhook)
-    async with parts.queues.transaction() as tx:
-        endpoint = await put(tx, parts, caller, UUID(connection["id"]), body.webhook, target)
+
+    async def once() -> Endpoint | None:
+        async with parts.queues.transaction() as tx:
+            return await put(tx, parts, caller, UUID(connection["id"]), body.webhook, target)
+
+    endpoint = await retry_collisions(once)
     return answer(_shown(endpoint, connection["id"], body.webhook), status=HTTPStatus.CREATED)
 
 

@@ -92,6 +92,11 @@ def qr_image(code: str) -> str:
     return f"data:image/png;base64,{base64.b64encode(image.getvalue()).decode()}"
 
 
+def pairing_code(code: str) -> str:
+    """The code to type, as they write it: `ABCD1234`, not `ABCD-1234`."""
+    return code.replace("-", "")
+
+
 def _told(occasion: Occasion) -> tuple[str, dict[str, Any]] | None:
     payload = occasion.payload
     match occasion.type:
@@ -159,10 +164,10 @@ def _connection(occasion: Occasion) -> dict[str, Any]:
 
 
 def _qrcode(occasion: Occasion) -> dict[str, Any]:
-    code = text(occasion.payload, "qr")
+    code, typed = text(occasion.payload, "qr"), text(occasion.payload, "pair_code")
     return {
         "instance": occasion.name,
-        "pairingCode": text(occasion.payload, "pair_code"),
+        "pairingCode": None if typed is None else pairing_code(typed),
         "code": code,
         "base64": None if code is None or len(code.encode()) > _MAX_QR_BYTES else qr_image(code),
     }

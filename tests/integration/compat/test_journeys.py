@@ -107,10 +107,19 @@ async def test_an_evolution_client_creates_scans_sends_and_hears(world: Stage) -
     assert deleted.json()["status"] == "SUCCESS"
 
 
-async def test_an_evolution_client_hears_of_a_number_that_is_not_on_whatsapp(world: Stage) -> None:
+async def test_an_evolution_client_gets_a_code_to_type_and_hears_of_a_number_that_is_not_on_whatsapp(
+    world: Stage,
+) -> None:
     async with serving() as receiver, client_of(world.api, EVOLUTION, {"apikey": ADMIN_KEY}) as evolution:
         settings = {"enabled": True, "url": receiver.url, "events": ["MESSAGES_UPDATE"]}
         await evolution.post("/instance/create", json={"instanceName": "loja1"})
+
+        async def to_type() -> str | None:
+            shown = await evolution.get("/instance/connect/loja1", params={"number": PHONE})
+            code: str | None = shown.json()["pairingCode"]
+            return code
+
+        assert await world.until(to_type) == f"{PHONE[-4:]}WXYZ"
         await linked(world, evolution, "loja1")
         assert (await evolution.post("/webhook/set/loja1", json={"webhook": settings})).status_code == 201
 

@@ -188,7 +188,7 @@ def test_a_qr_code_comes_with_its_image() -> None:
 
 
 def test_a_pairing_code_comes_without_one() -> None:
-    qrcode = told("session.pair_code", connection(status="qr_pending", pair_code="ABCD1234"))["data"]["qrcode"]
+    qrcode = told("session.pair_code", connection(status="qr_pending", pair_code="ABCD-1234"))["data"]["qrcode"]
 
     assert qrcode == {"instance": "loja1", "pairingCode": "ABCD1234", "code": None, "base64": None}
 
