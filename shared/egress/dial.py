@@ -6,12 +6,13 @@ its public place for resolving: the pool knows the name (for Host, TLS and reuse
 address.
 """
 
+import asyncio
 import contextlib
 import errno
 import functools
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -19,8 +20,10 @@ import httpcore
 import httpx
 
 from shared.domain.errors import InvalidInput
+from shared.egress.resolver import Address
 from shared.egress.target import Rule, TargetForbidden
 
+RESOLVE_TIMEOUT_S: Final = 10.0  # libc may ask three servers twice, for 5 s each
 CONNECT_TIMEOUT_S: Final = 10.0  # per address, so that one that swallows packets leaves time for the next
 # What this machine lacks: files, memory, ports, a network; a name server that answers.
 _OUR_ERRNOS: Final = frozenset(
@@ -136,11 +139,18 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        addresses = await self._rule.addresses(host, port)
+        addresses = await self._resolved(host, port)
         for address in addresses[:-1]:
             with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
                 return await self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
         return await self._inner.connect_tcp(str(addresses[-1]), port, timeout, local_address, socket_options)
+
+    async def _resolved(self, host: str, port: int) -> Sequence[Address]:
+        try:
+            async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+                return await self._rule.addresses(host, port)
+        except TimeoutError:
+            raise socket.gaierror(socket.EAI_AGAIN, "no name server answered in time") from None
 
     async def connect_unix_socket(
         self,

@@ -19,7 +19,8 @@ KEEP_BYTES: Final = 2 * 1024
 BODY_S: Final = 2.0  # for the body, once the status is known: a receiver that drips holds a slot for no longer
 _MAX_CONNECTIONS: Final = 1000  # the most a queue's concurrency can be, so that a delivery never waits for another's
 _IDLE_CONNECTIONS: Final = 50
-_IDLE_S: Final = 30.0
+# Node, Apache and uvicorn close an idle connection after 5 s; a webhook that meets the close is a failed try.
+_IDLE_S: Final = 4.0
 
 
 class FailureKind(StrEnum):

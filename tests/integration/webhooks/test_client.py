@@ -5,10 +5,14 @@ import gzip
 import socket
 import ssl
 import struct
+from collections.abc import Sequence
 
+import httpcore
 import pytest
 import trustme
 
+from shared.egress import dial
+from shared.egress.resolver import Address
 from shared.egress.target import Rule
 from shared.webhooks.client import KEEP_BYTES, Answered, Exchanged, Failed, FailureKind, SafeClient
 from tests.integration.webhooks.servers import LOOPBACK, OK, Answers, Play, read_request, replying, serving
@@ -237,6 +241,50 @@ async def test_a_body_that_drips_has_a_time_of_its_own_and_leaves_the_slot_to_ot
 
     assert isinstance(exchanged, Answered)
     assert exchanged.status == 200
+
+
+async def test_a_handshake_that_hangs_ends_with_the_deadline() -> None:
+    # Nobody accepts: the kernel takes the connection, and what is sent until its buffers are full.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with SafeClient(Rule(allow=LOOPBACK), timeout_s=DEADLINE_S) as client:
+            exchanged = await post(client, f"https://127.0.0.1:{silent.getsockname()[1]}/")
+
+    assert isinstance(exchanged, Failed)
+    assert exchanged.kind is FailureKind.TIMEOUT
+
+
+async def test_a_connection_that_is_never_answered_ends_with_the_deadline() -> None:
+    class Silence(httpcore.AsyncMockBackend):
+        async def connect_tcp(self, *_: object, **__: object) -> httpcore.AsyncNetworkStream:
+            return await asyncio.Future()
+
+    async with SafeClient(Rule(allow=LOOPBACK), timeout_s=DEADLINE_S, backend=Silence([])) as client:
+        exchanged = await post(client, "http://127.0.0.1:8009/")
+
+    assert isinstance(exchanged, Failed)
+    assert exchanged.kind is FailureKind.TIMEOUT
+    assert not exchanged.is_ours
+
+
+async def test_a_name_server_that_never_answers_is_our_own_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(_host: str, _port: int) -> Sequence[Address]:
+        return await asyncio.Future()
+
+    monkeypatch.setattr(dial, "RESOLVE_TIMEOUT_S", 0.01)
+    async with SafeClient(Rule(resolve=hang), timeout_s=20) as client:
+        exchanged = await post(client, "https://hook.example/")
+
+    assert isinstance(exchanged, Failed)
+    assert (exchanged.kind, exchanged.is_ours) == (FailureKind.NAME_UNRESOLVED, True)
+
+
+async def test_a_receiver_that_reads_nothing_ends_with_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with SafeClient(Rule(allow=LOOPBACK), timeout_s=DEADLINE_S) as client:
+            exchanged = await post(client, f"http://127.0.0.1:{silent.getsockname()[1]}/", body=b"x" * 20_000_000)
+
+    assert isinstance(exchanged, Failed)
+    assert exchanged.kind is FailureKind.TIMEOUT
 
 
 async def test_a_receiver_that_never_answers_ends_with_the_deadline() -> None:
