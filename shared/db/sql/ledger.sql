@@ -1,10 +1,10 @@
--- The ledger's queries. The functions they call are in migrations/0002_ledger.sql and 0019_ledger_costs.sql, with their promises.
+-- The ledger's queries. The functions they call are in migrations/0002_ledger.sql, 0019_ledger_costs.sql and 0021_ledger_enqueue.sql, with their promises.
 
 -- name: enqueue
 -- Parallel arrays, one element per job: $1 queue ids, $2 job ids, $3 dedupe, $4 names, $5 data, $6 priorities, $7 urgencies,
 -- $8 groups, $9 order keys, $10 run at, $11 expires at, $12 attempts. One row per distinct job id.
 SELECT pk, job_key, state, is_new
-  FROM ledger_enqueue_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+  FROM ledger_enqueue_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- name: claim
 -- Parallel arrays: $1 queue ids, $2 slots, $3 lease in seconds; $4 who claims. In the order in which they are to run.
