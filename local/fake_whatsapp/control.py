@@ -112,10 +112,13 @@ class Control:
 
     async def put_group(self, request: web.Request) -> web.Response:
         body = await _parse(request, GroupRequest)
-        group = Group(body.jid or self._exchange.groups.new_jid(), body.subject, tuple(body.members))
+        group = Group(
+            body.jid or self._exchange.groups.new_jid(), body.subject, tuple(body.members), tuple(body.without)
+        )
         self._exchange.groups.put(group)
         await self._exchange.store.durable()
-        return web.json_response({"jid": group.jid, "subject": group.subject, "members": list(group.members)})
+        said = {"jid": group.jid, "subject": group.subject, "members": list(group.members)}
+        return web.json_response({**said, "without": list(group.without)})
 
     async def post_inbound(self, request: web.Request) -> web.Response:
         body = await _parse(request, InboundRequest)

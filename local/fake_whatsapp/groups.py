@@ -24,18 +24,23 @@ if TYPE_CHECKING:
 MEMBERS = ("5511900000001", "5511900000002")
 CREATED_AT = "1700000000"
 SAVE = """
-INSERT INTO chat_group (jid, subject, members) VALUES (?1, ?2, ?3)
-ON CONFLICT (jid) DO UPDATE SET subject = ?2, members = ?3
+INSERT INTO chat_group (jid, subject, members, without) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (jid) DO UPDATE SET subject = ?2, members = ?3, without = ?4
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`members` are phones beside those of the sessions, which are in every group."""
+    """`members` are phones beside those of the sessions, which are in every group but for those `without`."""
 
     jid: str
     subject: str
     members: tuple[str, ...] = MEMBERS
+    without: tuple[str, ...] = ()
+
+
+class NotInGroup(Exception):
+    """The session is in no such group."""
 
 
 class Groups:
@@ -43,8 +48,11 @@ class Groups:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        rows = store.read("SELECT jid, subject, members FROM chat_group")
-        self._groups = {jid: Group(jid, subject, tuple(json.loads(members))) for jid, subject, members in rows}
+        rows = store.read("SELECT jid, subject, members, without FROM chat_group")
+        self._groups = {
+            jid: Group(jid, subject, tuple(json.loads(members)), tuple(json.loads(without)))
+            for jid, subject, members, without in rows
+        }
 
     def get(self, jid: str) -> Group:
         return self._groups.get(jid) or Group(jid, f"Group {jid.partition('@')[0]}")
@@ -52,15 +60,17 @@ class Groups:
     def put(self, group: Group) -> None:
         """Keep the group, in place of what was known of it."""
         self._groups[group.jid] = group
-        self._store.write(SAVE, group.jid, group.subject, json.dumps(group.members))
+        self._store.write(SAVE, group.jid, group.subject, json.dumps(group.members), json.dumps(group.without))
 
     def new_jid(self) -> str:
         return f"{120363000000000000 + len(self._groups) + 1}@{GROUP_SERVER}"
 
 
 def describe(exchange: Exchange, device: Device, jid: Jid) -> Node:
-    """What a client learns about a group before it writes to it."""
+    """What a client learns about a group before it writes to it. Raises NotInGroup."""
     group = exchange.groups.get(str(jid))
+    if device.phone in group.without:
+        raise NotInGroup(group.jid)
     numbers = dict.fromkeys((*group.members, device.phone))
     phones = [exchange.contacts.phone(number) for number in numbers]
     participants = tuple(Node("participant", {"jid": phone.jid, "lid": phone.lid}) for phone in phones)

@@ -23,6 +23,8 @@ def answer(exchange: Exchange, device: Device, query: Node) -> Node:
     """
     try:
         return _result(query, *_contents(exchange, device, query))
+    except groups.NotInGroup:
+        return error_to(query, code=403, text="forbidden")
     except (LookupError, ValueError) as error:
         return error_to(query, code=400, text=f"bad-request: {error}")
 

@@ -58,11 +58,12 @@ class ContactRequest(Request):
 
 
 class GroupRequest(Request):
-    """The sessions are in every group; `members` are the others. Without a `jid` it is a new group."""
+    """Sessions are in every group but those of `without`; `members` are the others. No `jid`: it is a new one."""
 
     jid: GroupJid | None = None
     subject: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "A group"
     members: Annotated[list[PhoneNumber], Field(min_length=1, max_length=1024), AfterValidator(_once)]
+    without: list[PhoneNumber] = []
 
 
 class InboundRequest(Request):

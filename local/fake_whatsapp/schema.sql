@@ -75,7 +75,8 @@ CREATE TABLE IF NOT EXISTS letter (
 CREATE TABLE IF NOT EXISTS chat_group (
     jid     TEXT PRIMARY KEY,
     subject TEXT NOT NULL,
-    members TEXT NOT NULL
+    members TEXT NOT NULL,
+    without TEXT NOT NULL DEFAULT '[]'
 ) STRICT;
 
 -- What sessions let contacts see beside messages: that they type, that they have read. Rows are never changed.

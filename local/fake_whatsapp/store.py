@@ -11,7 +11,10 @@ from typing import Any
 SCHEMA = Path(__file__).with_name("schema.sql")
 
 # What later versions added to tables that a folder of an earlier one has already.
-ADDED_COLUMNS = (("letter", "chat", "TEXT NOT NULL DEFAULT ''"),)
+ADDED_COLUMNS = (
+    ("letter", "chat", "TEXT NOT NULL DEFAULT ''"),
+    ("chat_group", "without", "TEXT NOT NULL DEFAULT '[]'"),
+)
 
 Row = tuple[Any, ...]  # SQLite's columns have no static type
 

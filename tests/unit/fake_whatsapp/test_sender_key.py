@@ -4,6 +4,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
+from local.fake_whatsapp.protocol import curve
 from local.fake_whatsapp.protocol.curve import hkdf
 from local.fake_whatsapp.signal import fields
 from local.fake_whatsapp.signal.messages import VERSION
@@ -41,3 +42,12 @@ def test_a_member_does_not_read_messages_from_before_its_key() -> None:
 
     with pytest.raises(WrongSession):
         key.unseal(group_message(first, b"one"))
+
+
+def test_what_a_member_seals_is_read_with_the_key_that_it_hands_out() -> None:
+    key, signing = SenderKey(7, Chain(CHAIN_KEY)), curve.generate()
+
+    handed_out = SenderKey.parse(key.distribution(signing))
+
+    assert handed_out == key
+    assert handed_out.unseal(key.seal(b"to all", signing)) == b"to all"

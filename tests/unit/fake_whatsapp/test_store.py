@@ -146,3 +146,26 @@ async def test_the_wire_marks_a_message_that_comes_again_and_repeats_what_it_sai
         ]
         assert [row["seq"] for row in wire.rows(session_phone=None, contact=CONTACT, after=2)] == [3]
         assert wire.rows(session_phone="1", contact=None, after=0) == []
+
+
+async def test_a_folder_of_an_earlier_version_gets_the_columns_that_came_since(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "fake.sqlite3") as old:
+        old.execute(
+            "CREATE TABLE letter (seq INTEGER PRIMARY KEY, phone TEXT, contact TEXT, kind TEXT, wire_id TEXT, "
+            "body BLOB, due_at_ms INTEGER, device INTEGER, enc_type TEXT, enc BLOB)"
+        )
+        old.execute("INSERT INTO letter VALUES (1, ?, ?, 'message', 'OLD', x'01', 0, 0, '', x'')", (PHONE, CONTACT))
+    old.close()
+
+    async with opened(tmp_path) as store:
+        [letter] = Mailbox(store).waiting(PHONE)
+
+    assert (letter.wire_id, letter.chat) == ("OLD", "")
+
+
+async def test_a_letter_to_a_group_comes_back_as_one(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        Mailbox(store).post(PHONE, contact=CONTACT, kind=mailbox.MESSAGE, wire_id="A", body=b"a", chat="1@g.us")
+        await store.durable()
+
+        assert [letter.chat for letter in Mailbox(store).waiting(PHONE)] == ["1@g.us"]

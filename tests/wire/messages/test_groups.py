@@ -95,3 +95,13 @@ async def test_what_the_phone_missed_is_read_when_it_is_back(group: Chat) -> Non
     received = [await group.received(wire_id) for wire_id in wire_ids]
 
     assert [one["payload"]["text"] for one in received] == ["missed 0", "missed 1", "missed 2"]
+
+
+async def test_a_group_that_the_number_is_not_in_is_refused_for_good(group: Chat) -> None:
+    other = {"subject": "Others", "members": [group.contact], "without": [PHONE]}
+    made = await group.stack.phones.post("/groups", json=other)
+
+    message = await group.accept("text", {"text": "let me in"}, to=made.json()["jid"])
+    refused = await group.settled(message["id"], "dlq")
+
+    assert (refused["error"]["code"], refused["error"]["retryable"]) == ("RECIPIENT_REFUSED", False)
