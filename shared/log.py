@@ -9,6 +9,7 @@ costs four times as much.
 
 import json
 import logging
+import re
 import sys
 import time
 from typing import Any, Final
@@ -27,6 +28,19 @@ _SECRET_KEYS: Final = frozenset(
     {"text", "body", "payload", "qr", "qr_code", "pair_code", "key", "token", "secret"}
     | {"authorization", "phone", "jid", "to"}
 )
+
+
+# Postgres's own words about a row that it refuses hold the row: texts, phone numbers and all.
+_ROW: Final = re.compile(
+    r"^(DETAIL|CONTEXT|QUERY):.*?(?=^(?:The above exception was|During handling of the above)|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def _without_rows(_logger: Any, _method: str, event: EventDict) -> EventDict:  # noqa: ANN401 - structlog's signature
+    if "exception" in event:
+        event["exception"] = _ROW.sub("[redacted]\n", event["exception"])
+    return event
 
 
 def _seed_names(_logger: Any, _method: str, event: EventDict) -> EventDict:  # noqa: ANN401 - structlog's signature
@@ -68,6 +82,7 @@ def configure(*, level: str, fmt: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.format_exc_info,
+        _without_rows,
     ]
     render: list[Processor] = (
         [_seed_names, structlog.processors.JSONRenderer()]

@@ -82,6 +82,27 @@ def test_an_exception_is_one_line_with_its_traceback(written: Written) -> None:
     assert "JSONDecodeError: Expecting value" in line["exception"]
 
 
+def test_what_postgres_says_of_a_row_is_not_written(written: Written) -> None:
+    said = "refused\nDETAIL:  Failing row contains (1, hush\n\nhush, 5511987654321).\nCONTEXT:  more of it"
+
+    def refuse() -> None:
+        raise ValueError(said)
+
+    try:
+        try:
+            refuse()
+        except ValueError as error:
+            raise TypeError("and then this") from error
+    except TypeError:
+        structlog.get_logger().exception("job_raised")
+
+    [line] = written.lines()
+    assert "refused" in line["exception"]
+    assert "TypeError: and then this" in line["exception"]
+    assert "hush" not in line["exception"]
+    assert "5511987654321" not in line["exception"]
+
+
 def test_what_is_bound_once_is_on_every_line(written: Written) -> None:
     with structlog.contextvars.bound_contextvars(job_id="msg-send-1"):
         structlog.get_logger().info("first")
