@@ -21,6 +21,7 @@ _THEIRS: Final[Mapping[str, tuple[HTTPStatus, int, str]]] = {
     "IDEMPOTENCY_CONFLICT": (HTTPStatus.CONFLICT, 100, "(#100) Invalid parameter"),
     "BODY_TOO_LARGE": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, 100, "(#100) Invalid parameter"),
 }
+_GONE: Final = (HTTPStatus.BAD_REQUEST, 131052, "(#131052) Media download error")
 _AWAY: Final = (HTTPStatus.SERVICE_UNAVAILABLE, 2, "(#2) Service temporarily unavailable")
 _INVALID: Final = (HTTPStatus.BAD_REQUEST, 100, "(#100) Invalid parameter")
 _MISSING: Final = (HTTPStatus.BAD_REQUEST, 131008, "(#131008) Required parameter is missing")
@@ -77,8 +78,10 @@ def _error(problem: Problem) -> tuple[HTTPStatus, dict[str, Any]]:
 def _theirs(problem: Problem) -> tuple[HTTPStatus, int, str]:
     if isinstance(problem, Unsupported):
         return HTTPStatus.BAD_REQUEST, 131051, "(#131051) Unsupported message type"
-    if problem.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if problem.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or problem.code == "MEDIA_PENDING":
         return _AWAY
+    if problem.status_code == HTTPStatus.GONE:
+        return _GONE
     if problem.code in _THEIRS:
         return _THEIRS[problem.code]
     found = {one["detail"] for one in problem.errors or ()}

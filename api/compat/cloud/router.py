@@ -1,4 +1,4 @@
-"""The Cloud API's `messages` call: `POST /compat/cloud/v21.0/{phone_number_id}/messages`, with or without a version."""
+"""The Cloud API's `messages` call, and its way to a file: under `/compat/cloud`, with or without a version."""
 
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Depends, Path, Request, Response
 from pydantic import ValidationError
 
+from api import media
 from api.answers import answer
 from api.auth import Principal, allowed
 from api.compat import named
@@ -18,7 +19,7 @@ from api.routes import chats
 from api.routes.connections import Parts
 from shared.db import references
 from shared.db.api_keys import Scope
-from shared.domain.errors import InvalidInput
+from shared.domain.errors import InvalidInput, NotFound
 from shared.domain.ids import ConnectionId
 from shared.domain.jid import Server, parse_jid
 from shared.domain.message import MessageType
@@ -30,6 +31,7 @@ PREFIX: Final = "/compat/cloud"
 # As with the other door: its documentation is Meta's.
 router = APIRouter(prefix=PREFIX, route_class=CloudRoute, include_in_schema=False)
 
+Reader = Annotated[Principal, Depends(allowed(Scope.MESSAGES_READ))]
 Writer = Annotated[Principal, Depends(allowed(Scope.MESSAGES_WRITE))]
 Said = Annotated[dict[str, Any], Body()]
 Version = Annotated[str, Path(pattern=r"^v[0-9]{1,3}\.[0-9]{1,3}$")]
@@ -55,6 +57,22 @@ async def send(
     return await _take(request, phone_number_id, body, caller, parts)
 
 
+@router.get("/{media_id}")
+async def show_media_unversioned(request: Request, media_id: str, caller: Reader, parts: Parts) -> Response:
+    return await _show_media(request, media_id, caller, parts)
+
+
+@router.get("/{version}/{media_id}")
+async def show_media(
+    request: Request,
+    version: Version,  # noqa: ARG001 - as above
+    media_id: str,
+    caller: Reader,
+    parts: Parts,
+) -> Response:
+    return await _show_media(request, media_id, caller, parts)
+
+
 @router.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
 async def refuse_path(path: str) -> Response:
     raise NoSuchObject(path)
@@ -76,6 +94,25 @@ async def _take(
     said = _parsed(SendMessage, body)
     sent = await accept(request, parts, caller, connection_id, _fields(said), places=said.content().places)
     return answer(_shown(said, sent.message))
+
+
+async def _show_media(request: Request, media_id: str, caller: Principal, parts: Resources) -> Response:
+    """Where a file is; the `url` takes the same key. One that is still being fetched is waited for."""
+    try:
+        found = media.shown(await media.stored(parts, caller, UUID(media_id)))
+    except (ValueError, NotFound):
+        raise NoSuchObject(media_id) from None
+    base = parts.settings.public_url or str(request.base_url)
+    return answer(
+        {
+            "messaging_product": "whatsapp",
+            "url": f"{base.rstrip('/')}{found['url']}",
+            "mime_type": found["mimetype"],
+            "sha256": found["sha256"],
+            "file_size": str(found["size"]),
+            "id": found["id"],
+        }
+    )
 
 
 async def _mark_read(read: MarkRead, connection_id: ConnectionId, caller: Principal, parts: Resources) -> None:

@@ -6,12 +6,12 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from api.compat.door_route import Refused
-from api.compat.evolution import chats, instances, messages, webhook
+from api.compat.evolution import chats, files, instances, messages, webhook
 from api.compat.evolution.route import PREFIX, EvolutionRoute
 
 _rest = APIRouter(prefix=PREFIX, route_class=EvolutionRoute, include_in_schema=False)
 # Its documentation is Evolution's own, so our OpenAPI document is not burdened with it.
-ROUTERS: Final = (instances.router, messages.router, chats.router, webhook.router, _rest)
+ROUTERS: Final = (instances.router, messages.router, chats.router, files.router, webhook.router, _rest)
 
 
 @_rest.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])

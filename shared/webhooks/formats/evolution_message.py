@@ -73,7 +73,9 @@ def key_of_meant(message: Mapping[str, Any], known: Mapping[str, Known]) -> dict
 def _content(message: Mapping[str, Any], known: Mapping[str, Known]) -> tuple[str, Content]:
     kind, said = str(message.get("type")), part(message, "payload")
     if kind in _MEDIA:
-        return f"{kind}Message", {f"{kind}Message": _media(said)}
+        # As with theirs that keeps files in S3; here it wants a key, as `mediaId` does.
+        place = {"mediaUrl": said.get("url")} if "media_id" in said else {}
+        return f"{kind}Message", {f"{kind}Message": _media(said), **without_none(place)}
     build = _CONTENTS.get(kind)
     if build is not None:
         return build(said)
@@ -108,7 +110,7 @@ def _media(said: Mapping[str, Any]) -> Content:
     """What is known of a file. Its bytes are not in a webhook: `mediaId` is where ZapHub keeps them."""
     return without_none(
         {
-            "url": said.get("url"),
+            "url": None if "media_id" in said else said.get("url"),
             "mediaId": said.get("media_id"),
             "mimetype": said.get("mimetype"),
             "caption": said.get("caption"),

@@ -1,18 +1,36 @@
 """The API in this process with both doors; `evolution` and `cloud` call them as their clients do, by the admin key."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
+
+from shared.settings import Settings
 
 # The fixtures of the API's own tests: the same app, over the same fresh database.
-from tests.integration.api.conftest import ADMIN_KEY, Ledger, api, database, ledger, running, settings
+from tests.integration.api.conftest import ADMIN_KEY, Ledger, api, database, ledger, running
 
-__all__ = ["Ledger", "api", "database", "ledger", "running", "settings"]
+__all__ = ["Ledger", "api", "database", "ledger", "running"]
 
 EVOLUTION = "/compat/evolution"
 CLOUD = "/compat/cloud/v21.0"
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        _env_file=None,
+        database_url=database_url,
+        transport="memory",
+        admin_key=SecretStr(ADMIN_KEY),
+        secret_key=SecretStr("secret-key-of-the-tests"),
+        data_dir=tmp_path,
+        db_pool_size=5,
+        webhook_allow_networks=["192.0.2.0/24"],
+    )
 
 
 def client_of(api: httpx.AsyncClient, base: str, headers: dict[str, str]) -> httpx.AsyncClient:

@@ -47,6 +47,7 @@ CALLS: dict[tuple[str, str], tuple[Any, str]] = {
     ("POST", "/chat/markMessageAsRead/{instance}"): ({"readMessages": [KEY]}, SENDS),
     ("POST", "/chat/sendPresence/{instance}"): ({"number": NUMBER, "presence": "composing", "delay": 1}, SENDS),
     ("POST", "/chat/whatsappNumbers/{instance}"): ({"numbers": [NUMBER]}, SENDS),
+    ("POST", "/chat/getBase64FromMediaMessage/{instance}"): ({"message": {"key": KEY}}, "messages:read"),
     ("POST", "/webhook/set/{instance}"): ({"webhook": {"enabled": True, "url": "https://192.0.2.7/"}}, HOOKS),
     ("GET", "/webhook/find/{instance}"): (None, "webhooks:read"),
 }
@@ -79,6 +80,8 @@ def test_every_call_of_the_doors_is_in_the_table() -> None:
     assert calls_of([cloud_router]) == {
         ("POST", "/{phone_number_id}/messages"),
         ("POST", "/{version}/{phone_number_id}/messages"),
+        ("GET", "/{media_id}"),
+        ("GET", "/{version}/{media_id}"),
         ("*", "/{path:path}"),
     }
 

@@ -1,12 +1,14 @@
 """Files through the doors: the same as through the own routes, in each gateway's own fields."""
 
 import base64
+import hashlib
 from typing import Any
 
 import httpx
 import pytest
 
 from shared.db.pool import Connection
+from shared.settings import Settings
 from tests.integration.compat.conftest import Ledger
 
 NUMBER = "5511999998888"
@@ -80,6 +82,75 @@ async def test_the_cloud_apis_files_come_by_link_or_id(
         ("document", {"url": LINK, "filename": "nota.pdf", "caption": "nota"}),
         ("sticker", {"url": LINK}),
     ]
+
+
+async def test_evolutions_client_gets_a_file_back_as_text(evolution: httpx.AsyncClient, shop: dict[str, Any]) -> None:
+    image = {"number": NUMBER, "mediatype": "image", "media": PNG, "caption": "foto", "fileName": "a.png"}
+    key = (await evolution.post("/message/sendMedia/loja1", json=image)).json()["key"]
+    text = (await evolution.post("/message/sendText/loja1", json={"number": NUMBER, "text": "oi"})).json()["key"]
+
+    async def fetched(of: Any, **more: Any) -> httpx.Response:
+        return await evolution.post("/chat/getBase64FromMediaMessage/loja1", json={"message": {"key": of}, **more})
+
+    found = await fetched(key, convertToMp4=False)
+    refused = [await fetched(text), await fetched({"id": "nobody"}), await fetched(key, convertToMp4=True)]
+
+    assert found.status_code == 201, found.text
+    assert found.json()["base64"] == PNG
+    assert (found.json()["mediaType"], found.json()["mimetype"]) == ("imageMessage", "image/png")
+    assert (found.json()["caption"], found.json()["fileName"]) == ("foto", "a.png")
+    assert [one.status_code for one in refused] == [400, 400, 400]
+
+
+async def test_a_file_whose_bytes_are_gone_is_said_to_be(
+    evolution: httpx.AsyncClient, settings: Settings, shop: dict[str, Any]
+) -> None:
+    image = {"number": NUMBER, "mediatype": "image", "media": PNG}
+    key = (await evolution.post("/message/sendMedia/loja1", json=image)).json()["key"]
+    kept = [one for one in (settings.data_dir / "media").rglob("*") if one.is_file()]
+    for one in kept:
+        one.unlink()
+
+    answer = await evolution.post("/chat/getBase64FromMediaMessage/loja1", json={"message": {"key": key}})
+
+    assert kept
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["response"]["code"].startswith("MEDIA_")
+
+
+async def test_a_file_too_large_for_text_is_fetched_elsewhere(
+    evolution: httpx.AsyncClient, shop: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.compat.evolution.files.MAX_BYTES", 10)
+    image = {"number": NUMBER, "mediatype": "image", "media": PNG}
+    key = (await evolution.post("/message/sendMedia/loja1", json=image)).json()["key"]
+
+    answer = await evolution.post("/chat/getBase64FromMediaMessage/loja1", json={"message": {"key": key}})
+
+    assert (answer.status_code, answer.json()["response"]["code"]) == (400, "MEDIA_TOO_LARGE")
+
+
+async def test_the_cloud_apis_client_is_told_where_a_file_is(
+    api: httpx.AsyncClient, cloud: httpx.AsyncClient, uploaded: str, limited: str
+) -> None:
+    told = await cloud.get(f"/{uploaded}")
+    content = await api.get(told.json()["url"])
+    strangers = [
+        await cloud.get("/5d0b9d3f-6a5e-4b0e-9c51-0a1d6fd8d6b7"),
+        await cloud.get("/106540352242922"),
+        await api.get(f"/compat/cloud/{uploaded}", headers={"Authorization": f"Bearer {limited}"}),
+    ]
+
+    assert told.json() == {
+        "messaging_product": "whatsapp",
+        "url": f"http://api.test/media/{uploaded}",
+        "mime_type": "image/png",
+        "sha256": hashlib.sha256(base64.b64decode(PNG)).hexdigest(),
+        "file_size": str(len(base64.b64decode(PNG))),
+        "id": uploaded,
+    }
+    assert content.content == base64.b64decode(PNG)
+    assert [one.json()["error"].get("error_subcode") for one in strangers] == [33, 33, 33]
 
 
 async def test_a_file_that_is_judged_later_is_told_by_the_callers_field(

@@ -97,6 +97,17 @@ def test_each_type_has_whatsapps_own_name(
     assert (data["messageType"], data["message"]) == (kind, {kind: content})
 
 
+def test_a_file_that_came_in_is_where_zaphub_keeps_it() -> None:
+    said = {"mimetype": "image/jpeg", "media_id": "m-1", "media_state": "pending", "url": "https://z.example/media/m-1"}
+
+    content = told("message.received", message(type="image", payload=said))["data"]["message"]
+
+    assert content == {
+        "imageMessage": {"mimetype": "image/jpeg", "mediaId": "m-1"},
+        "mediaUrl": "https://z.example/media/m-1",
+    }
+
+
 def test_what_names_another_message_names_it_as_it_was_answered() -> None:
     ours = {"WIRE-1": Known(id=MESSAGE, message_id="order-77", from_me=True)}
     said = {"text": "sim", "reply_to": "WIRE-1"}

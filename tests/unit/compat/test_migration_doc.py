@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from api.compat.cloud.inputs import KINDS
-from api.compat.cloud.route import _AWAY, _INVALID, _MISSING, _NOT_VALID, _THEIRS
+from api.compat.cloud.route import _AWAY, _GONE, _INVALID, _MISSING, _NOT_VALID, _THEIRS
 from api.compat.evolution.messages import _UNSENT
 from api.compat.evolution.router import ROUTERS
 from shared.domain.message import MessageStatus
@@ -75,7 +75,7 @@ def test_it_lists_the_cloud_apis_types_statuses_and_numbers() -> None:
         if cells[0].startswith("`message.")
         for event in words(cells[0])
     }
-    numbers = {number for _, number, _ in (*_THEIRS.values(), _AWAY, _INVALID, _MISSING, _NOT_VALID)} | {131051}
+    numbers = {number for _, number, _ in (*_THEIRS.values(), _AWAY, _GONE, _INVALID, _MISSING, _NOT_VALID)} | {131051}
     listed = {int(number) for cells in rows(CLOUD) for number in re.findall(r"\b\d{1,6}\b", cells[0])} - {33}
 
     assert set(KINDS) <= set(words(CLOUD))
