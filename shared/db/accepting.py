@@ -69,13 +69,16 @@ async def chats(connection: Connection, aliases: Sequence[tuple[UUID, str]]) -> 
     return {(row["connection_id"], row["alias_jid"]): row["chat_jid"] for row in rows}
 
 
-async def insert(connection: Connection, new: Sequence[NewMessage], jobs: Sequence[int]) -> dict[MessageId, Made]:
-    """Insert messages with their history and events, in order; `jobs` are the pks of theirs.
+async def insert(
+    connection: Connection, new: Sequence[NewMessage], jobs: Sequence[int], *, queue_id: int
+) -> dict[MessageId, Made]:
+    """Insert messages with their history and events, in order; `jobs` are the pks of theirs, in this queue.
 
     The connections are locked, and the client ids were seen to be free.
     """
     rows = await connection.fetch(
         _SQL.accept,
+        queue_id,
         [n.id for n in new],
         [n.connection_id for n in new],
         [n.message_id for n in new],

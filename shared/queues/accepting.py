@@ -56,7 +56,7 @@ async def accept(
     verdicts = {place: judge.verdicts(ask, row) for place, (ask, row) in locked.items()}
     made = await _make(tx, judge.new)
     for place, of_ask in verdicts.items():
-        answers[place] = [made[one.row.id, one.is_again] if isinstance(one, _New) else one for one in of_ask]
+        answers[place] = [_result(made, one) if isinstance(one, _New) else one for one in of_ask]
     await _keep(tx, begun, answers)
     return [answer for answer in answers if answer is not None]
 
@@ -200,19 +200,25 @@ def _alias(request: SendRequest) -> Jid | None:
     return chat if chat is not None and chat.server is Server.ALIAS else None
 
 
-async def _make(tx: "Transaction", new: Sequence[_New]) -> dict[tuple[MessageId, bool], SendResult]:
-    """Insert the messages and their jobs; the results by message, for whoever made it and for whoever asked again."""
+async def _make(tx: "Transaction", new: Sequence[_New]) -> dict[MessageId, SendResult]:
+    """Insert the messages and their jobs."""
     if not new:
         return {}
     jobs = await tx.enqueue([_job(one.row, one.priority) for one in new])
-    made = await accepting.insert(tx.connection, [one.row for one in new], [job.pk for job in jobs])
+    rows = [one.row for one in new]
+    made = await accepting.insert(tx.connection, rows, [job.pk for job in jobs], queue_id=_POLICY.id)
     tx.fan_out(*(one.row.connection_id for one in new if made[one.row.id].fan_out))
-    results = {}
-    for one, job in zip(new, jobs, strict=True):
-        result = SendResult(id=one.row.id, message_json=made[one.row.id].object, job=job)
-        results[one.row.id, False] = result
-        results[one.row.id, True] = replace(result, job=_deduplicated(one.row.id, job.pk), deduplicated=True)
-    return results
+    return {
+        row.id: SendResult(id=row.id, message_json=made[row.id].object, job=job)
+        for row, job in zip(rows, jobs, strict=True)
+    }
+
+
+def _result(made: Mapping[MessageId, SendResult], new: _New) -> SendResult:
+    result = made[new.row.id]
+    if not new.is_again or result.job is None:
+        return result
+    return replace(result, job=_deduplicated(result.id, result.job.pk), deduplicated=True)
 
 
 def _repeat(row: Record, request: SendRequest) -> Result:
@@ -249,14 +255,15 @@ def expiry(starts_at: datetime, ttl_s: int) -> datetime | None:
 
 
 def _job(new: NewMessage, priority: int) -> NewJob:
+    message, session = str(new.id), str(new.connection_id)
     return NewJob(
         queue=QueueName.MESSAGE_SEND,
-        job_id=f"msg-send-{new.id}",
+        job_id=f"msg-send-{message}",
         name="send-message",
-        data={"messageDbId": str(new.id), "sessionId": str(new.connection_id), "messageId": new.message_id},
+        data={"messageDbId": message, "sessionId": session, "messageId": new.message_id},
         priority=_POLICY.priority,
         urgency=priority,
-        group=str(new.connection_id),
+        group=session,
         order_key=new.order_key,
         run_at=new.send_at,
         expires_at=new.expires_at,

@@ -167,20 +167,27 @@ async def test_a_large_batch_lets_others_pass(
     assert await database.fetchval("SELECT count(*) FROM messages") == 1005
 
 
+_ONLINE = "UPDATE connections SET status = 'connected'; UPDATE job_groups SET reasons = '{}';"
+
+
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    ("before", "change", "reason"),
     [
-        ({}, "connection_offline"),
-        ({"send_at": "2999-01-01T00:00:00Z"}, "connection_offline"),
-        (
-            {"mentions": ["5511987654321"], "reply_to": "x", "metadata": {"a": [1]}, "order": "none"},
-            "connection_offline",
-        ),
+        ("", {}, "connection_offline"),
+        ("", {"send_at": "2999-01-01T00:00:00Z"}, "connection_offline"),
+        ("", {"mentions": ["5511987654321"], "reply_to": "x", "metadata": {"a": [1]}}, "connection_offline"),
+        ("UPDATE job_groups SET reasons = '{quiet_hours,connection_paused}'", {"order": "none"}, "connection_paused"),
+        (_ONLINE, {}, None),
+        (_ONLINE, {"send_at": "2999-01-01T00:00:00Z"}, None),
+        (_ONLINE + "UPDATE queues SET paused = true", {}, "queue_paused"),
+        (_ONLINE + "UPDATE job_groups SET tat = now() + interval '1 day'", {}, "rate_limited"),
     ],
 )
 async def test_the_answer_is_the_message_as_it_is_shown_later(
-    api: httpx.AsyncClient, path: str, database: Connection, change: dict[str, Any], reason: str
+    api: httpx.AsyncClient, path: str, database: Connection, before: str, change: dict[str, Any], reason: str | None
 ) -> None:
+    await database.execute(before)
+
     answered = (await api.post(path, json={**BODY, **change})).json()["message"]
 
     shown = (await api.get(f"/messages/{answered['id']}")).json()
