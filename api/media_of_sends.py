@@ -30,6 +30,8 @@ async def with_files(
 
     The same `base64` gives the same `media_id` every time, so a repeated request is still the same one.
     """
+    if not any(isinstance(one, SendRequest) and one.type in MEDIA_TYPES for one in requests):
+        return list(requests)
     caller.sees(connection_id)
     known = await _known(parts, caller, [one for one in requests if isinstance(one, SendRequest)])
     turns = asyncio.Semaphore(_AT_ONCE)

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+from functions.incoming_files import DOWNLOAD, download, expected, settled
 from functions.resources import Resources
 from functions.work import work
 from shared.db import references
@@ -33,20 +34,20 @@ _TRIES_FOR_POLL: Final = 3
 async def handle(jobs: Sequence[Job], use: Resources) -> Sequence[Outcome]:
     """One row and one event a message; a message that is stored already changes nothing."""
     polls = await _polls(jobs, use)
-    return [_store(job, polls) for job in jobs]
+    return [_store(job, polls, use) for job in jobs]
 
 
-def _store(job: Job, polls: Mapping[str, list[str] | None]) -> Outcome:
+def _store(job: Job, polls: Mapping[str, list[str] | None], use: Resources) -> Outcome:
     try:
         if job.job_id in polls and polls[job.job_id] is None and job.attempt < _TRIES_FOR_POLL:
             return Retry(failure=_POLL_UNKNOWN)
-        write = _row(_told(job, polls.get(job.job_id)))
+        write, of_file = expected(_row(_told(job, polls.get(job.job_id))), use)
     except _WRONG as error:
         failure = Failure(
             code="VALIDATION_ERROR", detail=f"The job's data are wrong ({type(error).__name__}).", retryable=False
         )
         return Discard(reason=failure.detail, failure=failure)
-    return Done(result={"success": True, "waMessageId": write.wire_id}, writes=(write,))
+    return Done(result={"success": True, "waMessageId": write.wire_id}, writes=(write, *of_file))
 
 
 async def _polls(jobs: Sequence[Job], use: Resources) -> dict[str, list[str] | None]:
@@ -116,5 +117,5 @@ def _phone(jid: str) -> str | None:
         return None
 
 
-queue = work(QueueName.MESSAGE_RECEIVE, handle, batch=True)
+queue = work(QueueName.MESSAGE_RECEIVE, handle, batch=True, alone={DOWNLOAD: download}, on_ended=settled)
 task, broker, handler = queue.task, queue.broker, queue.handler

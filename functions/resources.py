@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from functions.turnstile import Turnstile
 from shared.db import tries
 from shared.db.pool import Connection, Pool
 from shared.db.tries import Sendable, Start
@@ -22,7 +23,8 @@ from shared.webhooks.delivery import Courier, open_courier
 class Resources:
     """Handed to every handler; shared by all that run at once, so nothing in it belongs to one job.
 
-    `tries` begins a try of a message; those that begin at the same moment share a commit.
+    `tries` begins a try of a message; those that begin at the same moment share a commit. `downloads` counts the
+    files of messages that are being fetched.
     """
 
     settings: Settings
@@ -32,6 +34,7 @@ class Resources:
     courier: Courier
     hosts: HostClient
     media: Media
+    downloads: Turnstile
     tries: Together[Start, Sendable | None]
 
 
@@ -52,8 +55,15 @@ async def open_resources(queues: Queues) -> AsyncIterator[Resources]:
             courier=courier,
             hosts=hosts,
             media=media,
+            downloads=Turnstile(_downloads_at_once(queues.settings)),
             tries=Together(queues.pool, begin_tries),
         )
+
+
+def _downloads_at_once(settings: Settings) -> int:
+    """Half of the slots of `message:receive`: messages that come in always find one."""
+    queue = QueueName.MESSAGE_RECEIVE
+    return max(settings.concurrency.get(queue, POLICIES[queue].concurrency) // 2, 1)
 
 
 async def begin_tries(connection: Connection, starts: Sequence[Start]) -> list[Sendable | None]:

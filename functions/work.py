@@ -1,6 +1,6 @@
 """How a module of this package registers its handler: `queue = work(QueueName.MESSAGE_SEND, handle)`."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Literal, overload
 
@@ -20,26 +20,34 @@ def work(
 ) -> QueueModule: ...
 @overload
 def work(
-    queue: QueueName, handle: HandleBatch, *, batch: Literal[True], on_ended: OnEnded | None = None
+    queue: QueueName,
+    handle: HandleBatch,
+    *,
+    batch: Literal[True],
+    alone: Mapping[str, Handle] | None = None,
+    on_ended: OnEnded | None = None,
 ) -> QueueModule: ...
 def work(
     queue: QueueName,
     handle: Any,
     *,
     batch: bool = False,
+    alone: Mapping[str, Handle] | None = None,
     on_ended: OnEnded | None = None,
     on_timeout: OnTimeout | None = None,
 ) -> QueueModule:
     """Make the queue's Taskiq task, its broker and its Lambda handler; nothing connects until one of them starts.
 
-    With `batch` the handler gets the jobs of one claim and returns their outcomes in the same order. `on_ended` turns a
-    job's data and a Failure into writes, for a job that ends without its handler's word; `on_timeout` says what became
-    of a try that was stopped because it took too long.
+    With `batch` the handler gets the jobs of one claim and returns their outcomes in the same order; those
+    whose name is in `alone` have a handler of their own. `on_ended` turns a job's data and a Failure into writes, for a
+    job that ends without its handler's word; `on_timeout` says what became of a try that was stopped because it took
+    too long.
     """
     registered = Work(
         queue=queue,
         handle=None if batch else handle,
         handle_batch=handle if batch else None,
+        alone=alone or {},
         on_ended=on_ended,
         on_timeout=on_timeout,
     )

@@ -1,7 +1,7 @@
 """The media tables: whose files there are, and where their bytes lie. Functions take a connection."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -10,6 +10,7 @@ from shared.db.pool import Connection, Record
 from shared.db.sql import load
 from shared.domain.ids import ConnectionId, MessageId, TenantId
 from shared.domain.media import MediaId, MediaOrigin, MediaState
+from shared.domain.writes import ExpectMedia, SettleMedia
 
 _SQL: Final = load("media")
 
@@ -165,6 +166,41 @@ async def postpone_doomed(connection: Connection, key: str) -> None:
 
 async def forget_objects(connection: Connection, keys: Sequence[str]) -> None:
     await connection.execute(_SQL.forget_objects, list(keys))
+
+
+async def expect(connection: Connection, writes: Sequence[ExpectMedia]) -> None:
+    """Note files that are to be fetched, each once; their messages are stored already in this transaction."""
+    await connection.execute(
+        _SQL.expect,
+        [w.media_id for w in writes],
+        [w.connection_id for w in writes],
+        [w.wire_id for w in writes],
+        [w.jid for w in writes],
+        [w.sender_jid for w in writes],
+        [w.mimetype for w in writes],
+        [w.filename for w in writes],
+        [w.sha256 for w in writes],
+        [w.size for w in writes],
+        [w.source_sealed for w in writes],
+        [w.keep_days for w in writes],
+    )
+
+
+async def store_expected(
+    connection: Connection, media_id: MediaId, *, object_key: str, sha256: bytes, size: int, mimetype: str
+) -> bool:
+    """Record where a file that was expected lies; False: it was deleted meanwhile, or is stored already."""
+    found = await connection.fetchval(_SQL.store_expected, media_id, object_key, sha256, size, mimetype)
+    return found is not None
+
+
+async def settle(connection: Connection, writes: Sequence[SettleMedia]) -> set[ConnectionId]:
+    """Tell messages what became of their files, each once; returns the connections to fan out."""
+    failed = [(w.media_id, asdict(w.error)) for w in writes if w.error is not None]
+    if failed:
+        await connection.execute(_SQL.fail_expected, [one for one, _ in failed], [error for _, error in failed])
+    rows = await connection.fetch(_SQL.tell_messages, [w.media_id for w in writes])
+    return {row["connection_id"] for row in rows if row["wanted"]}
 
 
 def _medium(row: Record | None) -> Medium | None:

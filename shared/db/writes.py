@@ -5,17 +5,19 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
 
-from shared.db import connections, messages, tries, webhook_deliveries, webhooks
+from shared.db import connections, media, messages, tries, webhook_deliveries, webhooks
 from shared.db.pool import Connection
 from shared.domain.ids import ConnectionId, MessageId
 from shared.domain.jobs import QueueName
 from shared.domain.webhook import DisableEndpoint, EndDelivery, PostponeDelivery, RecordAttempt
 from shared.domain.writes import (
+    ExpectMedia,
     GiveBackTry,
     MoveConnection,
     MoveMessage,
     RecordEvent,
     RecordReceipt,
+    SettleMedia,
     StoreFromWire,
     Write,
 )
@@ -54,6 +56,14 @@ async def _record_receipts(connection: Connection, writes: Sequence[RecordReceip
 
 async def _store_from_wire(connection: Connection, writes: Sequence[StoreFromWire], applied: Applied) -> None:
     applied.fan_out.update(await messages.store_from_wire(connection, writes))
+
+
+async def _expect_media(connection: Connection, writes: Sequence[ExpectMedia], _applied: Applied) -> None:
+    await media.expect(connection, writes)
+
+
+async def _settle_media(connection: Connection, writes: Sequence[SettleMedia], applied: Applied) -> None:
+    applied.fan_out.update(await media.settle(connection, writes))
 
 
 async def _move_connections(connection: Connection, writes: Sequence[MoveConnection], applied: Applied) -> None:
@@ -100,6 +110,8 @@ APPLIERS: Final[dict[type[Write], Applier]] = {
     GiveBackTry: _give_back,
     RecordReceipt: _record_receipts,
     StoreFromWire: _store_from_wire,
+    ExpectMedia: _expect_media,
+    SettleMedia: _settle_media,
     MoveConnection: _move_connections,
     RecordEvent: _record_events,
     RecordAttempt: _record_attempts,

@@ -10,6 +10,7 @@ from typing import Any
 
 from shared.domain.ids import ConnectionId, MessageId, WireId
 from shared.domain.jobs import NewJob
+from shared.domain.media import MediaId
 from shared.domain.message import MessageStatus
 from shared.domain.session import SessionStatus
 
@@ -90,6 +91,34 @@ class StoreFromWire(Write):
     wire_sender: str | None = None
     reply_to: str | None = None
     mentions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectMedia(Write):
+    """The file of a message that was just stored from the wire is to be fetched. Again is nothing.
+
+    `sha256` and `size` are what its sender says; `source_sealed` says where it is and what opens it.
+    """
+
+    media_id: MediaId
+    connection_id: ConnectionId
+    wire_id: WireId
+    jid: str
+    sender_jid: str | None
+    mimetype: str
+    filename: str | None
+    sha256: bytes | None
+    size: int | None
+    source_sealed: bytes
+    keep_days: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleMedia(Write):
+    """Tell a message what became of its file: it is stored, or with `error` it cannot be had. Again is nothing."""
+
+    media_id: MediaId
+    error: ErrorInfo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,12 +158,14 @@ class Hands:
         work = self._works[queue]
         self._slots[queue].start(job.fence for job in jobs)
         self._look_for_room()
-        if work.handle_batch is not None and self._execute is None:
-            task = self._group.create_task(self._run_batch(work, jobs))
-            self._held.started(jobs, task)
-            self._stops.watch(task, timeout_s=min(self._timeout_s(job) for job in jobs))
-            return
-        for job in jobs:
+        is_batched = work.handle_batch is not None and self._execute is None
+        alone = [job for job in jobs if not is_batched or job.name in work.alone]
+        if len(alone) < len(jobs):
+            batch = [job for job in jobs if job.name not in work.alone]
+            task = self._group.create_task(self._run_batch(work, batch))
+            self._held.started(batch, task)
+            self._stops.watch(task, timeout_s=min(self._timeout_s(job) for job in batch))
+        for job in alone:
             task = self._group.create_task(self._run_one(work, job))
             self._held.started([job], task)
             self._stops.watch(task, timeout_s=self._timeout_s(job))

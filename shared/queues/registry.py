@@ -1,7 +1,7 @@
 """What a queue's module says about itself: its handler, and what its rows become when a job ends without it."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from shared.domain.jobs import Job, QueueName
@@ -19,6 +19,8 @@ OnTimeout = Callable[[Failure], Outcome]
 class Work:
     """One queue's handler. Exactly one of `handle` and `handle_batch` is set.
 
+    Jobs whose name is in `alone` have a handler of their own, and run by themselves where the others run in batches.
+
     `handle_batch` gets the jobs of one claim and returns their outcomes in the same order. `on_ended` is told a job's
     data and why it ended when no handler could say so: EXPIRED (never ran in time), STALLED (its workers died), or the
     failure of a last try that raised. Its writes are applied in the transaction that ends the job.
@@ -30,6 +32,7 @@ class Work:
     queue: QueueName
     handle: Handle | None = None
     handle_batch: HandleBatch | None = None
+    alone: Mapping[str, Handle] = field(default_factory=dict)
     on_ended: OnEnded | None = None
     on_timeout: OnTimeout | None = None
 

@@ -108,8 +108,9 @@ async def run_batch(
 
 async def call(work: Work, job: Job, use: Any, **dependencies: Any) -> Outcome:  # noqa: ANN401 - the handler's own
     """Call the handler itself; `dependencies` are what Taskiq resolved."""
-    if work.handle is not None:
-        return await work.handle(job, use, **dependencies)
+    handle = work.alone.get(job.name, work.handle)
+    if handle is not None:
+        return await handle(job, use, **dependencies)
     assert work.handle_batch is not None
     [outcome] = await work.handle_batch([job], use, **dependencies)
     return outcome

@@ -108,3 +108,37 @@ DELETE FROM media m
    AND NOT EXISTS (SELECT 1 FROM messages w WHERE w.payload ? 'media_id' AND w.payload->>'media_id' = m.id::text
                       AND w.status IN ('scheduled', 'queued', 'processing', 'failed', 'unknown'))
 RETURNING m.id, m.object_key;
+
+-- name: expect
+-- Parallel arrays: $1 ids, $2 connections, $3 wire ids, $4 chats, $5 senders, $6 mimetypes, $7 filenames, $8 SHA-256s, $9 sizes, $10 sealed sources,
+-- $11 days that they stay. For messages that were just stored and have these files; again is nothing.
+INSERT INTO media (id, tenant_id, connection_id, origin, state, sha256, size, mimetype, filename, source_sealed, message_id, expires_at)
+SELECT n.id, c.tenant_id, c.id, 'inbound', 'pending', n.sha256, n.size, n.mimetype, n.filename, n.source_sealed, m.id, now() + make_interval(days => n.days)
+  FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::bigint[], $10::bytea[], $11::int[])
+       AS n(id, connection_id, wire_id, jid, sender_jid, mimetype, filename, sha256, size, source_sealed, days)
+  JOIN connections c ON c.id = n.connection_id
+  JOIN messages m ON m.connection_id = n.connection_id AND m.jid = n.jid AND coalesce(m.sender_jid, '') = coalesce(n.sender_jid, '')
+                 AND m.message_id = n.wire_id AND m.source = 'phone' AND m.payload->>'media_id' = n.id::text
+ON CONFLICT (id) DO NOTHING;
+
+-- name: store_expected
+-- $1 id, $2 object key, $3 SHA-256, $4 size, $5 mimetype. No row: it was deleted meanwhile, or is stored already.
+UPDATE media SET state = 'stored', object_key = $2, sha256 = $3, size = $4, mimetype = $5, source_sealed = NULL, error = NULL
+ WHERE id = $1 AND state = 'pending'
+RETURNING id;
+
+-- name: fail_expected
+-- Parallel arrays: $1 ids, $2 why they cannot be had.
+UPDATE media f SET state = 'failed', error = n.error, source_sealed = NULL
+  FROM unnest($1::uuid[], $2::jsonb[]) AS n(id, error)
+ WHERE f.id = n.id AND f.state = 'pending';
+
+-- name: tell_messages
+-- $1 ids of files that are stored or failed. Each message is told once, with one event; `wanted` when a webhook is to be made.
+UPDATE messages m
+   SET payload = m.payload || jsonb_strip_nulls(jsonb_build_object('media_state', f.state, 'media_error', f.error,
+                                                                   'bytes', CASE WHEN f.state = 'stored' THEN f.size END))
+  FROM media f
+ WHERE f.id = ANY($1::uuid[]) AND m.id = f.message_id AND f.state <> 'pending' AND m.payload->>'media_state' = 'pending'
+RETURNING m.connection_id,
+          event_record_v1(m.connection_id, m.id, 'message.media', CASE WHEN f.state = 'failed' THEN 'warn' ELSE 'info' END, message_object(m)) AS wanted;
