@@ -167,15 +167,16 @@ async def test_a_large_batch_lets_others_pass(
     assert await database.fetchval("SELECT count(*) FROM messages") == 1005
 
 
+_AS_MADE = "SELECT 1"
 _ONLINE = "UPDATE connections SET status = 'connected'; UPDATE job_groups SET reasons = '{}';"
 
 
 @pytest.mark.parametrize(
     ("before", "change", "reason"),
     [
-        ("", {}, "connection_offline"),
-        ("", {"send_at": "2999-01-01T00:00:00Z"}, "connection_offline"),
-        ("", {"mentions": ["5511987654321"], "reply_to": "x", "metadata": {"a": [1]}}, "connection_offline"),
+        (_AS_MADE, {}, "connection_offline"),
+        (_AS_MADE, {"send_at": "2999-01-01T00:00:00Z"}, "connection_offline"),
+        (_AS_MADE, {"mentions": ["5511987654321"], "reply_to": "x", "metadata": {"a": [1]}}, "connection_offline"),
         ("UPDATE job_groups SET reasons = '{quiet_hours,connection_paused}'", {"order": "none"}, "connection_paused"),
         (_ONLINE, {}, None),
         (_ONLINE, {"send_at": "2999-01-01T00:00:00Z"}, None),
