@@ -1,6 +1,7 @@
 """From another gateway's words to an accepted message of ours: the same validation, its errors naming their fields."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
 
@@ -35,10 +36,16 @@ async def accept(
     """
     wanted = as_send(fields, places=places)
     keyed = await keyed_request(request, caller)
-    try:
+    with told_at(places):
         return await sending.send(parts, caller, connection_id, wanted, keyed)
+
+
+@contextmanager
+def told_at(places: Mapping[str, str]) -> Iterator[None]:
+    """What is found wrong only now, such as a file, is told at the caller's own field too."""
+    try:
+        yield
     except InvalidInput as error:
-        # What is judged later, such as a file.
         raise InvalidInput(error.detail, pointer=_place(error.pointer, places), code=error.public_code) from error
 
 

@@ -10,7 +10,7 @@ from api import media
 from api.answers import answer
 from api.auth import Principal, allowed
 from api.compat import named
-from api.compat.accepting import accept
+from api.compat.accepting import accept, told_at
 from api.compat.cloud.inputs import KINDS, UNSENT, MarkRead, SendMessage, Strict
 from api.compat.cloud.route import CloudRoute, NoSuchObject, Unsupported
 from api.problems import invalid, wrong_value
@@ -117,7 +117,8 @@ async def _show_media(request: Request, media_id: str, caller: Principal, parts:
 
 async def _mark_read(read: MarkRead, connection_id: ConnectionId, caller: Principal, parts: Resources) -> None:
     message_id = _reference(read.message_id, pointer="/message_id")
-    await chats.mark_read(connection_id, chats.MarkRead(message_ids=[message_id]), caller, parts)
+    with told_at({"/message_ids/0": "/message_id"}):
+        await chats.mark_read(connection_id, chats.MarkRead(message_ids=[message_id]), caller, parts)
     if read.typing_indicator is not None:
         async with parts.queues.pool.acquire() as connection:
             meant = await references.find_message(connection, connection_id, message_id, chat="")

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from pydantic import BeforeValidator, Field, model_validator
 
 from api.answers import answer
+from api.compat.accepting import told_at
 from api.compat.evolution.inputs import Lenient, instance_of
 from api.compat.evolution.message_inputs import ChatKey, recipient
 from api.compat.evolution.messages import Writer
@@ -54,7 +55,8 @@ class SendPresence(Lenient):
 async def mark_as_read(instance: str, body: ReadMessages, caller: Writer, parts: Parts) -> Response:
     found = await instance_of(parts, caller, instance)
     wanted = chats.MarkRead(message_ids=[one.id for one in body.messages])
-    await chats.mark_read(UUID(found["id"]), wanted, caller, parts)
+    with told_at({"/message_ids": "/readMessages"}):
+        await chats.mark_read(UUID(found["id"]), wanted, caller, parts)
     return answer({"message": "Read messages", "read": "success"}, status=HTTPStatus.CREATED)
 
 

@@ -77,11 +77,15 @@ async def test_an_evolution_client_creates_scans_sends_and_hears(world: Stage) -
         typed = await evolution.post(
             "/chat/sendPresence/loja1", json={"number": CONTACT, "presence": "composing", "delay": 1200}
         )
+        unread = await evolution.post(
+            "/chat/markMessageAsRead/loja1", json={"readMessages": [{"remoteJid": CHAT, "fromMe": False, "id": "no"}]}
+        )
         known = await evolution.post("/chat/whatsappNumbers/loja1", json={"numbers": [CONTACT, "5511999990000"]})
         deleted = await evolution.delete("/instance/delete/loja1")
         await world.work()
 
     assert (said.status_code, said.json()) == (201, {"message": "Read messages", "read": "success"})
+    assert (unread.status_code, unread.json()["response"]["message"][0].partition(":")[0]) == (400, "readMessages.0")
     assert (typed.status_code, typed.json()) == (201, {"presence": "composing"})
     assert world.server.signals == [(CHAT, CHAT, reply), (CHAT, "composing")]
     assert known.json() == [
@@ -157,6 +161,7 @@ async def test_a_cloud_api_client_sends_and_hears(world: Stage) -> None:
         read: dict[str, Any] = {"messaging_product": "whatsapp", "status": "read", "message_id": came["id"]}
         read["typing_indicator"] = {"type": "text"}
         seen = await cloud.post(f"/{number_id}/messages", json=read)
+        own = await cloud.post(f"/{number_id}/messages", json={**read, "message_id": sent.json()["messages"][0]["id"]})
         await world.until(lambda: _wired(world, 2))
 
     statuses = [one["statuses"][0] for one in values if "statuses" in one]
@@ -171,6 +176,7 @@ async def test_a_cloud_api_client_sends_and_hears(world: Stage) -> None:
     assert quoting is not None
     assert quoting.text == "Does it come in blue?"
     assert (seen.status_code, seen.json()) == (200, {"success": True})
+    assert own.json()["error"]["error_data"]["details"].startswith("message_id: ")
     assert world.server.signals == [(CHAT, CHAT, came_by), (CHAT, "composing")]
     assert made.status_code == 202
 
