@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from shared.db import webhooks
 from shared.db.pool import Connection
-from shared.domain.errors import Conflict, InvalidInput, NotFound
+from shared.domain.errors import Conflict, InvalidInput, Misconfigured, NotFound
 from shared.domain.ids import DEFAULT_TENANT, ConnectionId, EndpointId, TenantId
 from shared.domain.webhook import CONNECTION_EVENTS, Endpoint, PayloadFormat, is_pattern
 from shared.domain.webhook_secret import Keyring, check_secret, new_secret
@@ -184,13 +184,23 @@ async def rotate_secret(
 ) -> str:
     """Give an endpoint a new first secret and return it, to be shown once. The one before signs too for `grace` more.
 
-    At most three secrets sign. Raises NotFound when there is no such endpoint.
+    At most three secrets sign. Without a grace the old ones are not even opened: that is the way to go on after
+    ZAPHUB_SECRET_KEY was changed. Raises NotFound when there is no such endpoint, and Conflict when the old ones are to
+    sign on and do not open.
     """
     sealed = await webhooks.read_secrets(connection, endpoint_id)
     if sealed is None:
         raise NotFound("no such endpoint.")
     fresh = new_secret() if secret is None else check_secret(secret, pointer="/secret")
-    keyring = open_keyring(sealer, endpoint_id, sealed).rotated(fresh, at=now, grace=grace)
+    keyring = Keyring.of(fresh)
+    if grace > timedelta(0):
+        try:
+            keyring = open_keyring(sealer, endpoint_id, sealed).rotated(fresh, at=now, grace=grace)
+        except Misconfigured:
+            raise Conflict(
+                "The secret before cannot sign on: ZAPHUB_SECRET_KEY is another one than it was sealed with. Rotate "
+                "with `grace_seconds` 0."
+            ) from None
     await webhooks.write_secrets(connection, endpoint_id, seal_keyring(sealer, endpoint_id, keyring))
     return fresh
 

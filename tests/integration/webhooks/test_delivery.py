@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from aiohttp import web
+from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from shared import log
@@ -17,12 +18,13 @@ from shared.db import webhook_deliveries as deliveries
 from shared.db import webhooks
 from shared.db.pool import Pool
 from shared.db.writes import apply
-from shared.domain.errors import InvalidInput, NotFound
+from shared.domain.errors import Conflict, InvalidInput, NotFound
 from shared.domain.ids import ConnectionId, DeliveryId
 from shared.domain.jobs import Job, NewJob, QueueName
-from shared.domain.outcome import Discard, Done, Failure, Outcome, Retry
+from shared.domain.outcome import Discard, Done, Failure, Outcome, Retry, Snooze
 from shared.domain.webhook import DeliveryStatus, EndDelivery
 from shared.egress.target import Rule, Target
+from shared.sealing import Sealer
 from shared.webhooks import endpoints
 from shared.webhooks.client import SafeClient
 from shared.webhooks.delivery import Courier, on_ended
@@ -222,6 +224,32 @@ async def test_the_old_secret_stops_signing_when_its_grace_is_over(
 
 
 # ---- what the answer does
+
+
+async def test_after_a_change_of_the_secret_key_a_rotation_without_grace_and_new_headers_go_on(
+    desk: Desk, post: Post, sink: Sink
+) -> None:
+    made = await desk.endpoint(sink.url, headers={"Authorization": "Bearer abc"})
+    await desk.event()
+    [job] = await post.fan_out()
+    changed = Sealer(SecretStr("the key that came after it"))
+    post.courier = replace(post.courier, sealer=changed)
+    waits = await post.deliver(job)
+
+    async with desk.pool.acquire() as connection, connection.transaction():
+        with pytest.raises(Conflict, match="grace_seconds"):
+            await endpoints.rotate_secret(connection, made.endpoint.id, sealer=changed, now=post.clock[0])
+        secret = await endpoints.rotate_secret(
+            connection, made.endpoint.id, sealer=changed, now=post.clock[0], grace=timedelta(0)
+        )
+        await endpoints.change(connection, made.endpoint, sealer=changed, headers={"Authorization": "Bearer def"})
+    done = await post.deliver(job)
+
+    assert isinstance(waits, Snooze), "no try is lost meanwhile"
+    assert isinstance(done, Done)
+    [(headers, body)] = sink.got
+    Webhook(secret).verify(body, headers)
+    assert headers["Authorization"] == "Bearer def"
 
 
 async def test_500s_are_tried_by_the_schedule_and_then_the_delivery_is_dead(desk: Desk, post: Post, sink: Sink) -> None:
