@@ -21,8 +21,8 @@ from shared.queues.slots import Slots
 from shared.queues.stops import Stop, Stops
 
 _CANCEL_S: Final = 1.0
-# Longer than a good receiver takes; a hundredth of what one that hangs may take.
-LENDS_AFTER_S: Final = 0.3
+# Longer than a receiver near by takes; a 300th of what one that hangs may take.
+LENDS_AFTER_S: Final = 0.1
 
 log = structlog.get_logger(__name__)
 

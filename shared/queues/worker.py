@@ -20,6 +20,7 @@ from shared.queues import watch
 from shared.queues.admin import apply_policies
 from shared.queues.drain import Drain
 from shared.queues.heartbeat import Heartbeat
+from shared.queues.listening import listen
 from shared.queues.outage import Outage
 from shared.queues.policies import POLICIES
 from shared.queues.redis_eviction import refuse_eviction
@@ -86,7 +87,7 @@ async def _work(
             draining = group.create_task(drain.run(timekeeper=sweeper, grace_s=settings.shutdown_grace_s))
             watching = [
                 group.create_task(sweeper.run()),
-                group.create_task(_listen(queues, drain)),
+                group.create_task(listen(queues.bell, drain)),
                 group.create_task(watch.run(queues)),
             ]
             presence.announce(settings.run_dir, settings.part or "worker")
@@ -104,23 +105,6 @@ async def _work(
     finally:
         heartbeat.stop()
     log.info("worker_stopped", worker=name)
-
-
-async def _listen(queues: Queues, drain: Drain) -> None:
-    """Hear bells for the queues that have a free slot, for ever; those without leave them to other workers."""
-    outage = Outage("bell, for listening")
-    while True:
-        free = await drain.hungry_for()
-        try:
-            heard = await queues.bell.wait(free)
-        except Unavailable as error:
-            await asyncio.sleep(outage.began(error))
-            continue
-        outage.ended()
-        drain.ring(heard)
-        # The claim goes out before this listens again.
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
 
 
 def slots_for(queues: Iterable[QueueName], settings: Settings) -> dict[QueueName, int]:
