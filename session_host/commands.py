@@ -1,7 +1,6 @@
 """The host's command API: authenticated HTTP, one POST a command (`shared/hosts/protocol.py` says what they mean)."""
 
 import asyncio
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -19,6 +18,7 @@ from shared.domain.ids import ConnectionId
 from shared.domain.session import SessionStatus
 from shared.hosts import protocol
 from shared.hosts.protocol import Checked, Ended, NotConnected, NotOwner, Refused, Shown, StateAnswer
+from shared.hosts.signature import Judge, Judgement, is_here
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -44,8 +44,8 @@ class Commands:
         self._downloads = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
 
     def application(self, *, token: str) -> web.Application:
-        """Serve the commands to whoever shows the token."""
-        app = web.Application(client_max_size=_BODY_BYTES, middlewares=[_only_with(token)])
+        """Serve the commands to whoever signs them with the token; each signature once."""
+        app = web.Application(client_max_size=_BODY_BYTES, middlewares=[_only_signed_with(token)])
         table: list[tuple[str, Callable[[web.Request], Awaitable[web.Response]]]] = [
             ("open", _command(protocol.Open, self.open)),
             ("close", _command(protocol.Close, self.close)),
@@ -176,16 +176,25 @@ def _command(
     return handle
 
 
-def _only_with(token: str) -> Callable[..., Awaitable[web.StreamResponse]]:
-    expected = f"Bearer {token}".encode()
+def _only_signed_with(token: str) -> Callable[..., Awaitable[web.StreamResponse]]:
+    judge = Judge(token)
 
     @web.middleware
     async def check(
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
-        if not hmac.compare_digest(given, expected):
+        url = f"http://{request.host}{request.path_qs}"
+        given = request.headers.get("Authorization", "")
+        sockname = None if request.transport is None else request.transport.get_extra_info("sockname")
+        if sockname is None or not is_here(url, sockname[:2]):
             return web.json_response({"error": "UNAUTHORIZED"}, status=401)
-        return await handler(request)
+        match judge.judge(given, url, await request.read()):
+            case Judgement.GENUINE:
+                return await handler(request)
+            case Judgement.STALE:
+                return web.Response(body=protocol.STALE, status=401, content_type="application/json")
+            case Judgement.WRONG | Judgement.USED as why:
+                log.warning("command_refused", why=why.value)
+                return web.json_response({"error": "UNAUTHORIZED"}, status=401)
 
     return check

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, TypeVar
 
 import aiohttp
@@ -25,6 +25,7 @@ from shared.hosts.protocol import (
     StateAnswer,
     Taken,
 )
+from shared.hosts.signature import Signer
 from shared.settings import Settings
 
 A = TypeVar("A")
@@ -52,13 +53,34 @@ class HostNotReached(HostUnreachable):
     """The command never arrived: nothing of it happened, or will."""
 
 
+class HostHttp:
+    """POSTs signed commands."""
+
+    def __init__(self, session: aiohttp.ClientSession, signer: Signer) -> None:
+        self._session = session
+        self._signer = signer
+
+    def post(
+        self, address: str, command: str, body: BaseModel, *, timeout_s: float
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """The answer to one command, once its head is here; signed for this host and this time only."""
+        url, content = f"{address}{protocol.COMMANDS}/{command}", body.model_dump_json().encode()
+        return self._session.post(
+            url,
+            data=content,
+            headers={"Authorization": self._signer.header(url, content)},
+            timeout=aiohttp.ClientTimeout(total=timeout_s, connect=_CONNECT_S),
+            allow_redirects=False,
+        )
+
+
 class HostClient:
     """Safe to share between tasks. Every call raises HostUnreachable when the host does not answer in time.
 
     What was asked may or may not have happened then: commands are safe to repeat, a send after a lookup.
     """
 
-    def __init__(self, pool: Pool, http: aiohttp.ClientSession, *, send_timeout_s: float) -> None:
+    def __init__(self, pool: Pool, http: HostHttp, *, send_timeout_s: float) -> None:
         self._pool = pool
         self._http = http
         self._send_timeout_s = send_timeout_s
@@ -126,12 +148,7 @@ class HostClient:
         After HostUnreachable only a part of it may have been written.
         """
         try:
-            async with self._http.post(
-                f"{owner.address}{protocol.COMMANDS}/download",
-                data=command.model_dump_json().encode(),
-                timeout=aiohttp.ClientTimeout(total=_FILE_S, connect=_CONNECT_S),
-                allow_redirects=False,
-            ) as response:
+            async with self._http.post(owner.address, "download", command, timeout_s=_FILE_S) as response:
                 if response.status == _OK and response.content_type == _BYTES:
                     async for piece in response.content.iter_chunked(_PIECE_BYTES):
                         await write(piece)
@@ -150,12 +167,7 @@ class HostClient:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         try:
-            async with self._http.post(
-                f"{address}{protocol.COMMANDS}/{command}",
-                data=body.model_dump_json().encode(),
-                timeout=aiohttp.ClientTimeout(total=timeout_s, connect=_CONNECT_S),
-                allow_redirects=False,
-            ) as response:
+            async with self._http.post(address, command, body, timeout_s=timeout_s) as response:
                 status, content = response.status, await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise HostNotReached(f"the session host cannot be reached for `{command}`.") from error
@@ -167,6 +179,10 @@ class HostClient:
 def _told(command: str, status: int, content: bytes, answer: TypeAdapter[A]) -> A:
     """What the host said. Raises HostUnreachable for what says nothing, Misconfigured for a wrong token."""
     if status == _UNAUTHORIZED:
+        if content == protocol.STALE:
+            raise HostUnreachable(
+                f"the session host did not take `{command}`: its clock and this machine's differ by more than a minute."
+            )
         raise Misconfigured("the session host refused ZAPHUB_HOST_TOKEN: it must be the same everywhere.")
     try:
         if status == _OK:
@@ -188,12 +204,14 @@ async def open_host_client(settings: Settings, pool: Pool) -> AsyncIterator[Host
         yield HostClient(pool, http, send_timeout_s=settings.send_timeout_s)
 
 
-def open_http(token: str) -> aiohttp.ClientSession:
-    """What a HostClient speaks through, to be closed by whoever opens it."""
-    return aiohttp.ClientSession(
+@asynccontextmanager
+async def open_http(token: str) -> AsyncIterator["HostHttp"]:
+    """What a HostClient speaks through."""
+    async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=_MOST_CONNECTIONS, keepalive_timeout=_IDLE_S),
-        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-        # Never through a proxy of the environment: hosts are neighbours, and the token is theirs alone.
+        headers={"Content-Type": "application/json"},
+        # Never through a proxy of the environment: hosts are neighbours, and what is said to them is theirs alone.
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-    )
+    ) as session:
+        yield HostHttp(session, Signer(token))

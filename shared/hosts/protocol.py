@@ -13,6 +13,8 @@ from shared.domain.ids import WireId
 
 # Where the commands live under a host's address; each is a POST with a JSON body.
 COMMANDS = "/v1"
+# The body of a 401 for a signature that is right and of another minute.
+STALE = b'{"error": "STALE"}'
 
 
 class _Strict(BaseModel):

@@ -16,6 +16,7 @@ from shared.domain.errors import HostUnreachable
 from shared.domain.ids import HostId, WireId
 from shared.hosts import protocol
 from shared.hosts.client import HostClient, HostNotReached, open_http
+from shared.hosts.signature import SCHEME
 
 _SENT: Final = protocol.Sent(wire_id=WireId("3EB0"), at=datetime(2026, 1, 1, tzinfo=UTC))
 Reply = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -120,13 +121,14 @@ async def client() -> AsyncIterator[HostClient]:
         yield HostClient(cast("Pool", None), http, send_timeout_s=5)
 
 
-async def test_one_connection_serves_call_after_call_with_the_token(client: HostClient) -> None:
+async def test_one_connection_serves_call_after_call_each_signed(client: HostClient) -> None:
     async with raw_host(says_sent, says_sent) as host:
         assert await client.send(owner(host.address), command()) == _SENT
         assert await client.send(owner(host.address), command()) == _SENT
 
     assert host.connections == 1
-    assert all("Authorization: Bearer a-token\r\n" in head for head in host.heads)
+    assert all(f"Authorization: {SCHEME} " in head for head in host.heads)
+    assert not [head for head in host.heads if "a-token" in head], "the token itself is never sent"
 
 
 async def test_a_kept_connection_that_the_host_closed_is_replaced_and_the_call_goes_through(client: HostClient) -> None:

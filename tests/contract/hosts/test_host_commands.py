@@ -1,12 +1,15 @@
 """HostClient and a host's command API, on Postgres and a simulated WhatsApp: who holds a session, and what it does."""
 
 import asyncio
+import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import aiohttp
 import httpx
 import pytest
 
@@ -16,7 +19,8 @@ from shared.db import hosts, leases
 from shared.domain.errors import HostUnreachable, Misconfigured
 from shared.domain.ids import ConnectionId, HostId
 from shared.hosts import protocol
-from shared.hosts.client import HostClient, HostNotReached, open_http
+from shared.hosts.client import HostClient, HostHttp, HostNotReached, open_http
+from shared.hosts.signature import Signer
 from shared.queues.runtime import Queues
 from shared.settings import Settings
 from tests.contract.hosts.simulated_host import (
@@ -30,6 +34,7 @@ from tests.contract.hosts.simulated_host import (
 )
 
 PHONE = "5511988880001"
+ID = str(uuid4())
 
 
 @dataclass
@@ -129,11 +134,46 @@ async def test_a_wrong_token_is_refused_by_every_command_and_nothing_happens(sta
 
 
 async def test_a_body_that_says_too_much_or_too_little_is_refused(stage: Stage) -> None:
-    async with stage.host("a") as host, httpx.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}) as http:
-        little = await http.post(f"{host.address}/v1/open", json={})
-        much = await http.post(f"{host.address}/v1/state", json={"connection_id": str(uuid4()), "more": 1})
+    async with stage.host("a") as host, httpx.AsyncClient(trust_env=False) as http:
+        little = await _signed(http, f"{host.address}/v1/open", b"{}")
+        much = await _signed(http, f"{host.address}/v1/state", json.dumps({"connection_id": ID, "more": 1}).encode())
 
     assert (little.status_code, much.status_code) == (422, 422)
+
+
+async def test_a_command_that_was_listened_to_is_taken_once(stage: Stage) -> None:
+    body = json.dumps({"connection_id": ID}).encode()
+    async with stage.host("a") as host, stage.host("b") as other, httpx.AsyncClient(trust_env=False) as http:
+        url = f"{host.address}/v1/state"
+        heard = {"Authorization": Signer(TOKEN).header(url, body)}
+        elsewhere = {"Authorization": Signer(TOKEN).header(url, body)}
+
+        first = await http.post(url, content=body, headers=heard)
+        again = await http.post(url, content=body, headers=heard)
+        changed = await http.post(url, content=b"{}", headers={"Authorization": Signer(TOKEN).header(url, body)})
+        command = await http.post(f"{host.address}/v1/close", content=body, headers=elsewhere)
+        at_another = await http.post(f"{other.address}/v1/state", content=body, headers=elsewhere)
+        as_if = await http.post(
+            f"{other.address}/v1/state",
+            content=body,
+            headers={**elsewhere, "Host": host.address.removeprefix("http://")},
+        )
+
+    assert first.status_code == 200
+    assert {one.status_code for one in (again, changed, command, at_another, as_if)} == {401}
+
+
+async def test_a_clock_that_is_wrong_is_told_from_a_token_that_is_wrong(stage: Stage) -> None:
+    session = await new_connection(stage.queues.pool)
+    async with stage.host("a"), aiohttp.ClientSession(headers={"Content-Type": "application/json"}) as http:
+        late = HostHttp(http, Signer(TOKEN, clock=lambda: time.time() - 3600))
+        with pytest.raises(HostUnreachable, match="clock"):
+            await HostClient(stage.queues.pool, late, send_timeout_s=5).open(session)
+        assert (await row(stage.queues.pool, session))["host_id"] is None
+
+
+async def _signed(http: httpx.AsyncClient, url: str, body: bytes) -> httpx.Response:
+    return await http.post(url, content=body, headers={"Authorization": Signer(TOKEN).header(url, body)})
 
 
 async def test_without_a_living_host_a_session_cannot_be_opened(stage: Stage) -> None:

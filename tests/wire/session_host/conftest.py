@@ -6,11 +6,10 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from shared.db.pool import open_pool
-from shared.hosts.client import HostClient
+from shared.hosts.client import HostClient, open_http
 from tests.wire.session_host.stage import HOST_TOKEN, REPO, FakeServer, HostProcess, Stage
 
 
@@ -72,7 +71,7 @@ def start_host(
 async def stage(database_url: str, fake: FakeServer) -> AsyncIterator[Stage]:
     """A database with nothing on it yet."""
     pool = await open_pool(database_url, max_size=4)
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {HOST_TOKEN}"}) as http:
+    async with open_http(HOST_TOKEN) as http:
         yield Stage(pool, HostClient(pool, http, send_timeout_s=90), fake)
     fake.clear_faults()
     await pool.close()
