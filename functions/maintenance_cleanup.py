@@ -1,11 +1,11 @@
-"""Delete what retention no longer keeps: ended jobs, idempotency keys, messages, events and deliveries."""
+"""Delete what retention no longer keeps: ended jobs, idempotency keys, messages, events, deliveries and files."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 from functions.resources import Resources
 from functions.work import work
-from shared.db import retention
+from shared.db import media, retention
 from shared.db.pool import Connection
 from shared.domain.jobs import Job, JobState, QueueName
 from shared.domain.outcome import Done, Failure, Outcome, Snooze
@@ -34,7 +34,23 @@ async def handle(job: Job, use: Resources) -> Outcome:
     for subject, deletion in retention.deletions(settings).items():
         deleted[subject] = await _delete_all(partial(retention.delete_batch, deletion=deletion), use)
         job.progress.report(deleted)
+    deleted["media"] = await _delete_all(_expired_media, use)
+    job.progress.report(deleted)
+    deleted["media_objects"] = await _sweep_media(use)
     return Done(result=deleted)
+
+
+async def _expired_media(connection: Connection) -> int:
+    async with connection.transaction():
+        return await media.delete_expired(connection, limit=retention.BATCH_ROWS)
+
+
+async def _sweep_media(use: Resources) -> int:
+    """Bytes that nobody refers to any more, after the rows: those of files that just expired are among them."""
+    objects = await use.media.tidy()
+    while batch := await use.media.sweep():
+        objects += batch
+    return objects
 
 
 async def _delete_all(delete_batch: DeleteBatch, use: Resources) -> int:

@@ -72,7 +72,7 @@ _NARROWER: Final[dict[str, re.Pattern[str]]] = {
     "image/heic": re.compile(r"image/heif"),
     "application/x-executable": re.compile(r"application/x-(elf|sharedlib|executable)"),
     _TEXT: re.compile(
-        r"text/(?!html)[a-z0-9.+-]+|application/(json|.*\+json|javascript|x-ndjson|yaml|x-yaml|toml|sql|x-sh|"
+        r"text/(?!html|xml)[a-z0-9.+-]+|application/(json|.*\+json|javascript|x-ndjson|yaml|x-yaml|toml|sql|x-sh|"
         r"x-subrip|pgp-.*|x-pem-file|x-x509-.*|pkcs.*|graphql)|message/rfc822"
     ),
     "text/xml": re.compile(r"application/(.*\+)?xml|image/svg\+xml|text/.*"),

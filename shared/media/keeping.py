@@ -104,7 +104,11 @@ class Media:
         async with self._pool.acquire() as connection:
             await rows.doom_abandoned(connection, older_than_s=ABANDONED_S, limit=_SWEEP_ROWS)
             keys = await rows.doomed(connection, limit=_SWEEP_ROWS)
-        deleted = [key for key in keys if await self._delete(key)]
+        deleted: list[str] = []
+        for key in keys:
+            if not await self._delete(key):
+                break  # each of the others would wait as long for a store that is away
+            deleted.append(key)
         async with self._pool.acquire() as connection:
             await rows.forget_objects(connection, deleted)
         return len(deleted)
