@@ -22,16 +22,16 @@ _DRAIN_BYTES: Final = 8 * MAX_BODY_BYTES
 _DRAIN_S: Final = 2.0
 # A body may take longer than its deadline when it comes at least as fast as this: a large one on a slow line.
 _SLOWEST_BYTES_PER_S: Final = 16_384
-# Nothing of ours is for a page of another site to frame, embed or guess the type of.
+# Nothing of ours is for a page of another site to frame, embed or guess the type of. Encoded, as every answer has them.
 _SECURITY_HEADERS: Final = (
-    ("Cache-Control", "no-store"),
-    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),
-    ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
-    ("Referrer-Policy", "no-referrer"),
-    ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "DENY"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
 )
 _HTTPS_ONLY: Final = "max-age=31536000; includeSubDomains"
 
@@ -98,8 +98,8 @@ def dress(headers: MutableHeaders, scope: Scope, door: Door) -> None:
     """Add what every answer carries; a route's own header stands."""
     state = scope["state"]
     headers["X-Request-ID"] = state["request_id"]
-    for name, value in _SECURITY_HEADERS:
-        headers.setdefault(name, value)
+    there = {name for name, _ in headers.raw}
+    headers.raw.extend(header for header in _SECURITY_HEADERS if header[0] not in there)
     if door.is_https:
         headers["Strict-Transport-Security"] = _HTTPS_ONLY
     if (limit := state.get("rate_limit")) is not None:
