@@ -171,4 +171,6 @@ async def _read(response: httpcore.Response, *, max_bytes: int, until: float) ->
 
 def _failed(error: BaseException) -> FetchFailed:
     trouble = trouble_of(error)
-    return FetchFailed(_SENTENCES[trouble], trouble=trouble, is_ours=is_ours(error))
+    # Of a URL that is none, or a redirect to one, the reader is told why; it names no address of ours.
+    detail = error.detail if isinstance(error, InvalidInput) else _SENTENCES[trouble]
+    return FetchFailed(detail, trouble=trouble, is_ours=is_ours(error))

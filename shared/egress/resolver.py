@@ -38,11 +38,15 @@ class Lookups:
         self._look = look or socket.getaddrinfo
 
     async def ask(self, host: str, port: int) -> Sequence[Address]:
-        """As `resolve`. Raises gaierror EAI_AGAIN when too many wait."""
+        """As `resolve`. Raises gaierror: EAI_AGAIN when too many wait, EAI_MEMORY when there is no thread."""
         if not self._places.acquire(blocking=False):
             raise socket.gaierror(socket.EAI_AGAIN, "too many lookups wait")
         answer: asyncio.Future[Sequence[Address]] = asyncio.get_running_loop().create_future()
-        threading.Thread(target=self._run, args=(host, port, answer), name="resolve", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(host, port, answer), name="resolve", daemon=True).start()
+        except RuntimeError:
+            self._places.release()
+            raise socket.gaierror(socket.EAI_MEMORY, "no thread for a lookup") from None
         return await answer
 
     def _run(self, host: str, port: int, answer: asyncio.Future[Sequence[Address]]) -> None:

@@ -150,6 +150,7 @@ async def test_a_redirect_out_of_https_is_refused() -> None:
         failed = await failure(url, resolve=Answers(["127.0.0.1"]), ssl_context=trusting)
 
     assert failed.trouble is Trouble.TARGET_FORBIDDEN
+    assert "https" in failed.detail
     assert (server.accepts, canary.accepts) == (1, 0)
 
 

@@ -59,6 +59,21 @@ async def test_lookups_that_hang_hold_up_no_other_until_there_are_too_many() -> 
     assert [len(task.result()) for task in hanging] == [2, 2, 2]
 
 
+async def test_a_machine_without_another_thread_is_our_own_lack_and_gives_the_place_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    lookups = Lookups(1, look=lambda *_, **__: FOUND)
+    with monkeypatch.context() as patch, pytest.raises(socket.gaierror) as refused:
+        patch.setattr(threading.Thread, "start", start)
+        await lookups.ask("name.example", 80)
+
+    assert refused.value.errno == socket.EAI_MEMORY
+    assert len(await lookups.ask("name.example", 80)) == 2
+
+
 async def test_whoever_leaves_before_the_answer_is_not_told() -> None:
     answered, done = threading.Event(), threading.Event()
 
