@@ -66,9 +66,10 @@ async def test_a_machine_without_another_thread_is_our_own_lack_and_gives_the_pl
         raise RuntimeError("can't start new thread")
 
     lookups = Lookups(1, look=lambda *_, **__: FOUND)
-    with monkeypatch.context() as patch, pytest.raises(socket.gaierror) as refused:
+    with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
-        await lookups.ask("name.example", 80)
+        with pytest.raises(socket.gaierror) as refused:
+            await lookups.ask("name.example", 80)
 
     assert refused.value.errno == socket.EAI_MEMORY
     assert len(await lookups.ask("name.example", 80)) == 2
