@@ -11,6 +11,8 @@ from api.rate_limit import WINDOW_S, RateLimit, Verdict
 from shared.settings import Network, Settings
 
 _MOST_KNOWN: Final = 10_000
+# What a form adds to its file.
+_FORM_BYTES: Final = 65_536
 
 
 class Known:
@@ -40,6 +42,7 @@ class Door:
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
     body_timeout_s: float = 30.0
+    upload_bytes: int = 64 * 1024 * 1024
     max_in_flight: int = 1000
     per_key: RateLimit = field(default_factory=lambda: RateLimit(0))
     failures: RateLimit = field(default_factory=lambda: RateLimit(0))
@@ -63,6 +66,7 @@ def door_of(settings: Settings) -> Door:
         cors_origins=tuple(settings.cors_origins),
         trusted_proxies=tuple(settings.trusted_proxies),
         body_timeout_s=settings.api_body_timeout_s,
+        upload_bytes=settings.media_max_bytes + _FORM_BYTES,
         max_in_flight=settings.api_max_in_flight,
         per_key=RateLimit(settings.api_rate_per_minute),
         failures=RateLimit(settings.api_auth_failures_per_minute),

@@ -1,7 +1,6 @@
 """One request and its answer at the edge: the body counted and timed as it comes, the answer dressed as it leaves."""
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
@@ -14,8 +13,8 @@ from api.problems import Problem
 
 MAX_BODY_BYTES: Final = 1_048_576
 _MIB: Final = 1_048_576
-# By the beginning of the path; what is not named has MAX_BODY_BYTES.
-_LARGER_BODIES: Final[Mapping[str, int]] = {"/media": 64 * _MIB}
+# Where files are uploaded; everything else has MAX_BODY_BYTES.
+_UPLOADS: Final = "/media"
 _MAX_LENGTH_DIGITS: Final = 18
 # So much of a refused body is taken in, for so long, that most clients get to read why.
 _DRAIN_BYTES: Final = 8 * MAX_BODY_BYTES
@@ -46,7 +45,7 @@ class Exchange:
         self._door = door
         self._clock = asyncio.get_running_loop().time
         self._began_at = self._clock()
-        self._most_bytes = most_bytes(scope["path"])
+        self._most_bytes = most_bytes(scope["path"], door)
         self._bytes = 0
         self._has_more = True
         self.status = 0
@@ -106,12 +105,9 @@ def dress(headers: MutableHeaders, scope: Scope, door: Door) -> None:
         headers["RateLimit-Policy"], headers["RateLimit"] = limit
 
 
-def most_bytes(path: str) -> int:
+def most_bytes(path: str, door: Door) -> int:
     """How long a body may be that is sent to this path."""
-    for beginning, limit in _LARGER_BODIES.items():
-        if path == beginning or path.startswith(f"{beginning}/"):
-            return limit
-    return MAX_BODY_BYTES
+    return door.upload_bytes if path == _UPLOADS else MAX_BODY_BYTES
 
 
 def too_large(limit: int) -> Problem:

@@ -178,6 +178,37 @@ async def test_too_large_a_stream_is_refused_where_it_passes_the_limit(
     assert kept_files(settings) == []
 
 
+async def test_a_length_that_is_too_much_is_refused_before_a_byte_is_kept(
+    api: httpx.AsyncClient, settings: Settings
+) -> None:
+    answer = await api.post("/media", content=bytes(300_000), headers={"Content-Type": "image/png"})
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "BODY_TOO_LARGE")
+    assert not (settings.data_dir / "media").exists()
+
+
+async def test_the_largest_file_fits_into_a_form_too(api: httpx.AsyncClient) -> None:
+    largest = PNG + bytes(200_000 - len(PNG))
+
+    taken = await api.post("/media", files={"file": ("a.png", largest, "image/png")})
+    refused = await api.post("/media", files={"file": ("a.png", largest + b"!", "image/png")})
+
+    assert (taken.status_code, taken.json()["size"]) == (201, 200_000)
+    assert (refused.status_code, refused.json()["code"]) == (413, "MEDIA_TOO_LARGE")
+
+
+async def test_an_upload_that_drips_ends_and_leaves_nothing(settings: Settings) -> None:
+    async def half() -> AsyncIterator[bytes]:
+        yield PNG[:1000]
+        await asyncio.Event().wait()
+
+    async with running(settings.model_copy(update={"api_body_timeout_s": 0.2})) as api:
+        answer = await api.post("/media", content=half(), headers={"Content-Type": "image/png"})
+
+    assert (answer.status_code, answer.json()["code"]) == (408, "REQUEST_TIMEOUT")
+    assert kept_files(settings) == []
+
+
 async def test_a_client_that_leaves_half_way_leaves_nothing(api: httpx.AsyncClient, settings: Settings) -> None:
     came = asyncio.Event()
 
