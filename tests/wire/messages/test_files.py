@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
+from tests.e2e.conftest import until
 from tests.wire.messages.conftest import Chat
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(180)]
@@ -77,6 +78,23 @@ async def test_files_go_to_groups(group: Chat) -> None:
 
     row = await group.on_wire(sent)
     assert (row["to"], base64.b64decode(row["payload"]["base64"])) == (group.group, picture())
+
+
+async def test_a_contacts_file_is_told_of_at_once_fetched_and_served(chat: Chat) -> None:
+    given = {"base64": base64_of(picture()), "caption": "look"}
+
+    received = await chat.received(await chat.write("image", given))
+
+    assert (received["payload"]["caption"], received["payload"]["bytes"]) == ("look", len(picture()))
+    assert "source" not in received["payload"]
+    told = await chat.told("message.received", received["id"])
+    assert told["payload"]["media_id"] == received["payload"]["media_id"]
+
+    async def served() -> bytes | None:
+        answer = await chat.stack.api.get(f"/media/{received['payload']['media_id']}")
+        return answer.content if answer.status_code == 200 else None
+
+    assert await until(served, within_s=60, what="the file is served") == picture()
 
 
 async def test_a_voice_note_that_is_none_is_refused_for_good(chat: Chat) -> None:
