@@ -1,10 +1,11 @@
-"""`./zh check`: format, lint, types and import rules, each in one line, all of them whatever the first says."""
+"""`./zh check`: format, lint, types, import rules and known holes, a line each, all of them whatever the first says."""
 
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from local.audit import audit
 from local.environment import CHECKOUT
 
 _CHECKS = {
@@ -18,8 +19,23 @@ _CHECKS = {
 def check() -> int:
     """Run every check on the checkout; 0 when all hold. A failing one's output follows its line."""
     failed = [name for name, command in _CHECKS.items() if not _holds(name, command)]
+    if not _audit_holds():
+        failed.append("audit")
     sys.stdout.write(f"failed: {', '.join(failed)}\n" if failed else "all checks hold\n")
     return 1 if failed else 0
+
+
+def _audit_holds() -> bool:
+    """Print what is known of the pinned packages. Nobody to ask is no failure: a checkout works without a network."""
+    if not Path(sys.executable).with_name("pip-audit").exists():
+        sys.stdout.write("audit    missing   run ./zh test once: it installs the checks\n")
+        return False
+    began = time.monotonic()
+    audited = audit()
+    verdict = {True: "ok", False: "FAILED", None: "skipped"}[audited.is_ok]
+    sys.stdout.write(f"audit    {verdict:<7}{time.monotonic() - began:6.1f} s   pip-audit of requirements/dev.txt\n")
+    sys.stdout.write("".join(f"    {line}\n" for line in audited.lines))
+    return audited.is_ok is not False
 
 
 def _holds(name: str, command: list[str]) -> bool:
