@@ -32,10 +32,11 @@ class Webhook(Shape):
     enabled: bool
     disabled_reason: str | None = Field(examples=["the receiver answered 410 Gone"])
     failing_since: datetime | None = Field(
-        examples=[None], description="since then no try succeeded; null: the last one did"
+        examples=[None], description="since then no try succeeded; null: the last one did, or there was none"
     )
     paused_until: datetime | None = Field(
-        examples=[None], description="it failed so often that nothing is tried before this; then one delivery is"
+        examples=[None],
+        description="it failed so often, or asked by `Retry-After`, that nothing is tried before this; then one is",
     )
     created_at: datetime = Field(examples=[_TIME])
     updated_at: datetime = Field(examples=[_TIME])
