@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+import httpcore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.errors import InvalidInput
 from shared.egress.resolver import Address
 from shared.egress.target import Rule, is_public, parse
+from shared.webhooks.client import Exchanged, Failed, FailureKind, SafeClient
 
 INSIDE_V4 = ["0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"]
 INSIDE_V4 += ["192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3"]
@@ -107,6 +109,48 @@ def test_nothing_that_the_standard_library_calls_special_is_public(address: Addr
     is_special = plain.is_private or plain.is_loopback or plain.is_link_local or plain.is_multicast or plain.is_reserved
 
     assert not (is_public(address) and (is_special or plain.is_unspecified))
+
+
+@given(
+    st.text(max_size=80)
+    | st.builds(
+        "{}://{}{}".format,
+        st.sampled_from(["http", "https", "HTTP"]),
+        st.from_regex(r"[a-zA-Z0-9.@:\\\[\]%_-]{1,30}", fullmatch=True),
+        st.text(max_size=20),
+    )
+)
+@settings(deadline=None)
+def test_a_url_that_is_taken_is_resolved_and_called_by_the_host_and_port_that_were_judged(url: str) -> None:
+    asked: list[tuple[str, int]] = []
+    dialled: list[tuple[str, int]] = []
+
+    async def public(host: str, port: int) -> Sequence[Address]:
+        asked.append((host, port))
+        return [ip_address("8.8.8.8")]
+
+    class Wire(httpcore.AsyncMockBackend):
+        async def connect_tcp(self, host: str, port: int, *_: object, **__: object) -> httpcore.AsyncNetworkStream:
+            dialled.append((host, port))
+            raise httpcore.ConnectError
+
+    async def run() -> Exchanged:
+        rule = Rule(resolve=public)
+        await rule.check(url)
+        async with SafeClient(rule, timeout_s=5, backend=Wire([])) as client:
+            return await client.post(url, headers={}, body=b"{}")
+
+    try:
+        exchanged = asyncio.run(run())
+    except InvalidInput:
+        assert asked == []
+        return
+
+    assert isinstance(exchanged, Failed)
+    assert exchanged.kind is FailureKind.UNREACHABLE
+    [judged, called] = asked
+    assert judged == called
+    assert dialled == [("8.8.8.8", called[1])]
 
 
 def is_let_in(url: str) -> bool:
