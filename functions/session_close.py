@@ -1,5 +1,6 @@
 """Close a session gracefully: stop its socket, or unlink its phone, and clean its state."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from shared.domain.ids import ConnectionId
 from shared.domain.jobs import Job, QueueName
 from shared.domain.outcome import Discard, Done, Failure, Outcome, Retry
 from shared.domain.session import SessionStatus
-from shared.domain.writes import MoveConnection
+from shared.domain.writes import MoveConnection, Write
 from shared.hosts import protocol
 
 # What a close is asked for: the seed's `manual` is a stop. `logout` and `delete` unlink the phone.
@@ -76,11 +77,19 @@ def _done(connection_id: ConnectionId, to: SessionStatus, *writes: MoveConnectio
 
 
 def _again(connection_id: ConnectionId, reason: str, failure: Failure) -> Retry:
-    """When no try is left it is closed here, and still linked: its host notices that nobody wants it any more."""
+    return Retry(failure=failure, last_writes=(_given_up(connection_id, reason),))
+
+
+def _given_up(connection_id: ConnectionId, reason: str) -> MoveConnection:
+    """Closed here, and still linked: its host notices that nobody wants it any more."""
     why = f"{reason}_not_confirmed" if reason in _UNLINKS else reason
-    closed = MoveConnection(connection_id=connection_id, to=SessionStatus.CLOSED, reason=why)
-    return Retry(failure=failure, last_writes=(closed,))
+    return MoveConnection(connection_id=connection_id, to=SessionStatus.CLOSED, reason=why)
 
 
-queue = work(QueueName.SESSION_CLOSE, handle)
+def on_ended(data: Mapping[str, Any], _failure: Failure) -> Sequence[Write]:
+    """It stalled, or raised to the end: as when no host answers."""
+    return [_given_up(ConnectionId(UUID(data["sessionId"])), data.get("reason", STOP))]
+
+
+queue = work(QueueName.SESSION_CLOSE, handle, on_ended=on_ended)
 task, broker, handler = queue.task, queue.broker, queue.handler

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from shared.db.pool import AWAY, COLLISION
+from shared.db.sql import load
 from shared.domain.jobs import QueueName
 from shared.queues import ledger
 from shared.queues.finisher import Finisher
@@ -19,13 +20,16 @@ from shared.queues.hands import Hands
 from shared.queues.held import Held
 from shared.queues.lane import Lane
 from shared.queues.outage import Outage
-from shared.queues.policies import Runtime
+from shared.queues.policies import POLICIES, Runtime
 from shared.queues.registry import Works
 from shared.queues.runner import Execute
-from shared.queues.runtime import Queues
+from shared.queues.runtime import Queues, retry_collisions
 
 # A drain with its hands full tells others so this often: they may be idle.
 _PASS_ON_EVERY_S: Final = 0.05
+_PROMOTED_AT_MOST: Final = 500
+
+_sql: Final = load("drain")
 
 
 class Timekeeper(Protocol):
@@ -162,7 +166,8 @@ class Drain:
                 if due_s != 0 or self._is_closing:
                     return due_s
                 self._hungry.update(self._hands.queues)
-                await asyncio.sleep(_PASS_ON_EVERY_S)  # another's claim holds what is ready: it is not ours to spin on
+                if not await retry_collisions(lambda: self._promote(lane)):
+                    await asyncio.sleep(_PASS_ON_EVERY_S)  # another's claim holds what is ready: not ours to spin on
             else:
                 if not self._hungry and self._timekeeper is not None:
                     self._timekeeper.soon()
@@ -170,6 +175,14 @@ class Drain:
                 # Slots that get free in this turn of the loop are claimed for together.
                 await asyncio.sleep(0)
         return 0.0
+
+    async def _promote(self, lane: Lane) -> int:
+        """Make claimable what fell due, and return how much: where no sweeper runs beside this, nobody else does."""
+        connection = await lane.open()
+        async with connection.transaction():
+            queues = [POLICIES[queue].id for queue in self._hands.queues]
+            due = await connection.fetch(_sql.due, queues, _PROMOTED_AT_MOST)
+            return await ledger.make_due(connection, [row["pk"] for row in due])
 
     async def _claim_into(self, asked: dict[QueueName, int], lane: Lane) -> None:
         self._hungry -= asked.keys()

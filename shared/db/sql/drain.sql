@@ -22,3 +22,13 @@ SELECT pg_advisory_xact_lock(hashtextextended($1, 7));
 -- $1 job id. Whether a job of this id lives or is still kept. Two looks, as each index holds one half.
 SELECT EXISTS (SELECT 1 FROM jobs j WHERE j.job_key = $1 AND j.dedupe IS NOT NULL)
     OR EXISTS (SELECT 1 FROM jobs j WHERE j.job_key = $1 AND j.dedupe IS NULL);
+
+-- name: due
+-- $1 queue ids, $2 at most so many. Delayed jobs whose time has come, the longest due first.
+SELECT j.pk
+  FROM jobs j
+ WHERE j.queue = ANY($1::smallint[])
+   AND j.state = 'delayed'
+   AND j.run_at <= now()
+ ORDER BY j.run_at
+ LIMIT $2;

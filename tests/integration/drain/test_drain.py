@@ -1,19 +1,25 @@
 """The drain's own promises: claims that lapse, writes that fail, middlewares, batches, deadlines, sweeps."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from taskiq import TaskiqDepends, TaskiqMessage, TaskiqMiddleware, TaskiqResult
 
+from shared import log
 from shared.domain.jobs import Job, QueueName
 from shared.domain.outcome import Done, Failure, Outcome
 from shared.domain.writes import EnqueueJob, Write
 from shared.queues.brokers import QueueModule
 from shared.queues.drain import Drain
+from shared.queues.finisher import Finisher
 from shared.queues.finishing import finish_all
+from shared.queues.held import Held
+from shared.queues.lane import Lane
 from shared.queues.ledger import claim
 from shared.queues.outage import Outage
 from shared.queues.registry import Work
@@ -99,6 +105,30 @@ async def test_of_two_claims_of_a_job_that_end_at_once_only_the_laters_writes_ar
 
         made = await connection.fetch("SELECT job_key, result FROM jobs ORDER BY pk")
     assert [tuple(row) for row in made] == [("job-1", {"by": "new"}), ("job-of-new", None)]
+
+
+async def test_the_log_says_of_two_claims_of_a_job_that_end_at_once_which_one_was_lost(
+    queues: Queues, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.configure(level="info", fmt="json")
+    await enqueue(queues, new_job())
+    works = {STATUS: Work(queue=STATUS, handle=done)}
+    finisher = Finisher(queues, works, Held(), outage=Outage("postgres"), on_finished=lambda _finished: None)
+    async with queues.pool.acquire() as connection:
+        for duration_s in (1, 2):
+            await connection.execute("UPDATE jobs SET lease_until = now() - interval '1 s' WHERE fence IS NOT NULL")
+            await sweep(connection)
+            [job] = await claim(connection, slots={STATUS: 1}, worker="test")
+            finisher.add([conclude(works[STATUS], job, Done(), duration_s=duration_s)])
+    lane = Lane(queues.pool)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(finisher.run(lane))
+        await asyncio.sleep(0)  # it has begun
+        finisher.end()
+    await lane.close()
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["msg"], one["duration_ms"]) for one in lines] == [("job_claim_lapsed", 1000), ("job_ended", 2000)]
 
 
 class Probe(TaskiqMiddleware):
@@ -264,3 +294,17 @@ async def test_only_a_claim_commits_without_waiting_for_the_disk(queues: Queues)
         afterwards = await connection.fetchval("SHOW synchronous_commit")
 
     assert (claiming, afterwards) == ("off", "on")
+
+
+async def test_what_falls_due_while_a_drain_without_a_sweeper_works_is_run_before_it_is_idle(queues: Queues) -> None:
+    async def handle(job: Job, _use: None) -> Outcome:
+        if job.job_id == "job-1":  # as long as this takes, the other one falls due
+            await queues.pool.execute("UPDATE jobs SET run_at = now() WHERE state = 'delayed'")
+        return Done()
+
+    await enqueue(queues, new_job(1), new_job(2, run_at=datetime.now(UTC) + timedelta(hours=1)))
+
+    due_s = await drained(queues, Work(queue=STATUS, handle=handle))
+
+    assert due_s is None
+    assert await states(queues) == {"completed": 2}
