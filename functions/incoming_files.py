@@ -50,7 +50,7 @@ def expected(write: StoreFromWire, use: Resources) -> tuple[StoreFromWire, tuple
     said = dict(write.payload)
     source = _source(said.pop("source"))
     if source is None:
-        error = {"code": "MEDIA_GONE", "detail": "The message does not say where its file is.", "retryable": False}
+        error = {"code": "MEDIA_BROKEN", "detail": "The message does not say where its file is.", "retryable": False}
         return replace(write, payload={**said, "media_state": MediaState.FAILED.value, "media_error": error}), ()
     media_id = MediaId(
         uuid5(NAMESPACE_URL, f"zaphub:inbound:{write.connection_id}:{write.jid}:{write.sender_jid}:{write.wire_id}")
@@ -128,7 +128,7 @@ async def _fetch(job: Job, found: Medium, owner: Owner, use: Resources) -> Outco
 
 async def _store(found: Medium, spooled: Spooled, use: Resources) -> Outcome:
     if found.sha256 is not None and found.sha256 != spooled.sha256:
-        return _failed(found, "MEDIA_DAMAGED", "The file is not the one that its message speaks of.")
+        return _failed(found, "MEDIA_BROKEN", "The file is not the one that its message speaks of.")
     mimetype = decide(spooled.beginning, found.mimetype)
 
     async def record(connection: Connection, key: str) -> None:
@@ -160,7 +160,7 @@ def _later(job: Job, found: Medium, use: Resources) -> Outcome:
     """The session is offline: look again after half of the time that it waits already, 2 s to 5 minutes."""
     waited_s = (use.now() - job.created_at).total_seconds()
     if waited_s > _GIVE_UP_S:
-        return _failed(found, "MEDIA_GONE", "The connection was offline for as long as WhatsApp keeps files.")
+        return _failed(found, "MEDIA_EXPIRED", "The connection was offline for as long as WhatsApp keeps files.")
     return Snooze(delay_s=min(max(waited_s / 2, 2.0), 300.0))
 
 

@@ -36,7 +36,7 @@ from tests.integration.api.conftest import ADMIN_KEY, running
 HOST = "host-1"
 FILE = b"\xff\xd8\xff" + bytes(range(256)) * 20
 CHAT = "5511987654321@s.whatsapp.net"
-PERMANENT = protocol.Refused(code="MEDIA_GONE", detail="WhatsApp does not have the file any more.", permanent=True)
+PERMANENT = protocol.Refused(code="MEDIA_EXPIRED", detail="WhatsApp does not have the file any more.", permanent=True)
 
 Answer = bytes | protocol.NoFile | Exception
 
@@ -298,14 +298,14 @@ async def test_a_connection_that_stays_offline_is_given_up_after_a_fortnight(des
     await desk.drain()
 
     payload = await desk.payload()
-    assert (payload["media_state"], payload["media_error"]["code"]) == ("failed", "MEDIA_GONE")
+    assert (payload["media_state"], payload["media_error"]["code"]) == ("failed", "MEDIA_EXPIRED")
 
 
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (PERMANENT, "MEDIA_GONE"),
-        (FILE + b"more", "MEDIA_DAMAGED"),
+        (PERMANENT, "MEDIA_EXPIRED"),
+        (FILE + b"more", "MEDIA_BROKEN"),
         (bytes(200_000), "MEDIA_TOO_LARGE"),
     ],
 )
@@ -452,5 +452,5 @@ async def test_a_get_of_a_file_that_failed_says_why(desk: Desk, settings: Settin
     async with running(settings) as api:
         answer = await api.get((await desk.payload())["url"])
 
-    assert (answer.status_code, answer.json()["code"]) == (410, "MEDIA_GONE")
+    assert (answer.status_code, answer.json()["code"]) == (410, "MEDIA_EXPIRED")
     assert json.loads(answer.text)["detail"] == "WhatsApp does not have the file any more."
