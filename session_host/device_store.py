@@ -15,6 +15,8 @@ from shared.domain.ids import WireId
 SCHEMA: Final = "whatsmeow"
 # One statement must not outlive the caller's patience with a stopped Postgres.
 _TIMEOUT_S: Final = 3.0
+# Making an index once, of a table that a host of an earlier version has filled.
+_INDEX_TIMEOUT_S: Final = 60.0
 # What both libpq and lib/pq know; each other parameter would be sent to the server as a setting.
 _KEPT: Final = frozenset({"host", "port", "user", "password", "sslrootcert", "sslcert", "sslkey"})
 
@@ -57,7 +59,11 @@ class DeviceStore:
             if not await pool.fetchval("SELECT to_regnamespace($1) IS NOT NULL", SCHEMA, timeout=_TIMEOUT_S):
                 raise Unavailable(f"the schema {SCHEMA} cannot be created: {type(error).__name__}") from error
         is_encrypted = await pool.fetchval(_IS_ENCRYPTED, timeout=_TIMEOUT_S)
-        return cls(pool, library_dsn(database_url, is_encrypted=bool(is_encrypted), name=name))
+        store = cls(pool, library_dsn(database_url, is_encrypted=bool(is_encrypted), name=name))
+        if await store._has("whatsmeow_message_secrets"):
+            # Now, before anybody waits for an answer that needs them.
+            await store._index()
+        return store
 
     async def has_device(self, device_jid: str) -> bool:
         """Whether the store has keys for the device. Opening one that it lacks aborts the process."""
@@ -110,16 +116,16 @@ class DeviceStore:
     async def _index(self) -> None:
         # The library makes its tables at its first connect, so ours come when they are first needed.
         if not self._has_index:
-            await self._value(_INDEX)
-            await self._value(_BY_ID)
+            await self._value(_INDEX, timeout_s=_INDEX_TIMEOUT_S)
+            await self._value(_BY_ID, timeout_s=_INDEX_TIMEOUT_S)
             self._has_index = True
 
     async def _has(self, table: str) -> bool:
         return bool(await self._value(_HAS_TABLE, f"{SCHEMA}.{table}"))
 
-    async def _value(self, query: str, *args: object) -> object:
+    async def _value(self, query: str, *args: object, timeout_s: float = _TIMEOUT_S) -> object:
         try:
-            return await self._pool.fetchval(query, *args, timeout=_TIMEOUT_S)
+            return await self._pool.fetchval(query, *args, timeout=timeout_s)
         except AWAY as error:
             raise Unavailable("the device store does not answer") from error
 

@@ -50,9 +50,11 @@ class KnownNumbers:
                 detail=f"This connection may ask WhatsApp about {CHECKS_PER_MINUTE} numbers a minute.",
                 retry_after_s=min(due_at - now - _MINUTE_S, paid_at - now),
             )
+        # Before the question, so that checks at the same moment share the quota; what was not asked is given back.
+        self._paid_at[session] = due_at
         answer = await self._ask(client, tuple(phones))
-        if not isinstance(answer, Refused | NotConnected):
-            self._paid_at[session] = due_at
+        if isinstance(answer, Refused | NotConnected):
+            self._paid_at[session] -= due_at - paid_at
         return answer
 
     async def _ask(

@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -204,16 +205,6 @@ class SendDesk:
                 return known
             to = known
         media_id = command.payload.get("media_id")
-        if media_id is None:
-            return await self._hand_over(command, session, client, to=to, file=None)
-        async with self._files.opened(media_id) as file:
-            if isinstance(file, Refused):
-                return file
-            return await self._hand_over(command, session, client, to=to, file=file)
-
-    async def _hand_over(
-        self, command: Send, session: Sender, client: WhatsAppClient, *, to: str, file: OutgoingFile | None
-    ) -> Answer:
         # All that came before may have taken long: a lease that lapsed meanwhile may be another host's by now.
         if not session.may_send or session.epoch != command.epoch:
             return NotConnected()
@@ -226,7 +217,7 @@ class SendDesk:
                 secret=command.secret,
                 reply_to=command.reply_to,
                 mentions=tuple(command.mentions),
-                file=file,
+                file=None if media_id is None else partial(self._files.opened, media_id),
             )
         )
         failpoints.reach("host_after_send")

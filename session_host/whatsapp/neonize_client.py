@@ -161,13 +161,17 @@ class NeonizeClient:
         try:
             if message.file is None:
                 return contents.build(message)
-            said = await asyncio.to_thread(media.describe, message.type, message.payload, message.file)
+            # Let go of before the message waits for its acknowledgement: so many files are in memory at once.
+            async with message.file() as file:
+                if isinstance(file, Refused):
+                    return file
+                said = await asyncio.to_thread(media.describe, message.type, message.payload, file)
+                data, kind = file.data, media.KINDS[message.type]
+                uploaded = await self._call(lambda: self._client.upload(data, kind), timeout_s=_FILE_S)
         except contents.Unsupported as error:
             return Refused(code="UNSUPPORTED_TYPE", detail=str(error), permanent=True)
         except media.Unfit as error:
             return Refused(code="MEDIA_UNFIT", detail=str(error), permanent=True)
-        data, kind = message.file.data, media.KINDS[message.type]
-        uploaded = await self._call(lambda: self._client.upload(data, kind), timeout_s=_FILE_S)
         if isinstance(uploaded, Ambiguous):
             # Whatever became of the file, no message has left.
             return Refused(code="MEDIA_UPLOAD_FAILED", detail="WhatsApp did not take the file; another try may work.")

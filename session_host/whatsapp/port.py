@@ -4,6 +4,7 @@ A client object is one attempt: it starts once and stops once. A session that re
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -197,6 +198,10 @@ class OutgoingFile:
     filename: str | None = None
 
 
+# Holds the file in memory for as long as the block lasts; Refused: there is none, or not now.
+OpenFile = Callable[[], AbstractAsyncContextManager[OutgoingFile | Refused]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
     """One message as the client sends it. `secret` finds its wire id in the device store again."""
@@ -207,7 +212,7 @@ class Outgoing:
     secret: bytes = field(repr=False)
     reply_to: Quoted | None = None
     mentions: tuple[str, ...] = ()
-    file: OutgoingFile | None = None
+    file: OpenFile | None = None
 
 
 class DeviceMissing(Exception):

@@ -265,6 +265,10 @@ class SimulatedClient:
         return NotConnected() if self._is_stopped else f"{phone[-4:]}-WXYZ"
 
     async def send(self, message: Outgoing) -> Sent | Refused | Ambiguous | NotConnected:
+        if message.file is not None:
+            async with message.file() as file:
+                if isinstance(file, Refused):
+                    return file
         return self._server.take(self, message)
 
     async def jids_of(self, phones: tuple[str, ...]) -> Mapping[str, str | None] | Refused | NotConnected:

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 from uuid import uuid4
 
@@ -120,6 +121,16 @@ async def a_message_is_sent_once_and_its_secret_finds_the_wire_id(world: World, 
     await watched.client.stop(deadline_s=5)
 
 
+@asynccontextmanager
+async def _pdf() -> AsyncIterator[OutgoingFile | Refused]:
+    yield OutgoingFile(data=b"%PDF-1.4", mimetype="application/pdf")
+
+
+@asynccontextmanager
+async def _gone() -> AsyncIterator[OutgoingFile | Refused]:
+    yield Refused(code="MEDIA_GONE", detail="no file", permanent=True)
+
+
 async def every_type_is_sent_once_under_a_secret_of_its_own(world: World, phone: str) -> None:
     watched, device = await paired(world, phone)
     target = await watched.client.send(text("target"))
@@ -134,7 +145,7 @@ async def every_type_is_sent_once_under_a_secret_of_its_own(world: World, phone:
         ("reaction", {**named, "emoji": "+"}, None),
         ("edit", {**named, "text": "better"}, None),
         ("revoke", named, None),
-        ("document", {"media_id": "x"}, OutgoingFile(data=b"%PDF-1.4", mimetype="application/pdf")),
+        ("document", {"media_id": "x"}, _pdf),
     ):
         secret = os.urandom(32)
         message = Outgoing(to=f"{CONTACT}@s.whatsapp.net", type=type_, payload=payload, secret=secret, file=file)
@@ -144,6 +155,20 @@ async def every_type_is_sent_once_under_a_secret_of_its_own(world: World, phone:
         expected.append((answer.wire_id, type_))
 
     assert await world.wire_types(phone) == expected
+    await watched.client.stop(deadline_s=5)
+
+
+async def a_message_without_its_file_is_refused_and_leaves_no_trace(world: World, phone: str) -> None:
+    watched, device = await paired(world, phone)
+    secret = os.urandom(32)
+
+    answer = await watched.client.send(
+        Outgoing(to=f"{CONTACT}@s.whatsapp.net", type="document", payload={}, secret=secret, file=_gone)
+    )
+
+    assert isinstance(answer, Refused)
+    assert await world.wire_types(phone) == []
+    assert await world.store.wire_id_of(secret, device_jid=device) is None
     await watched.client.stop(deadline_s=5)
 
 
@@ -282,6 +307,7 @@ CLAUSES: list[Callable[[World, str], Awaitable[None]]] = [
     a_device_that_the_store_lacks_is_refused_before_the_library_sees_it,
     a_message_is_sent_once_and_its_secret_finds_the_wire_id,
     every_type_is_sent_once_under_a_secret_of_its_own,
+    a_message_without_its_file_is_refused_and_leaves_no_trace,
     the_secret_of_a_poll_is_there_for_its_votes,
     typing_and_reading_are_shown,
     a_file_that_came_in_can_be_fetched_and_one_that_is_gone_cannot,

@@ -1,5 +1,6 @@
 """What is remembered of numbers, and how many a check may ask WhatsApp about."""
 
+import asyncio
 from collections.abc import Mapping
 from itertools import count
 from typing import Any, cast
@@ -27,6 +28,7 @@ class Client:
         if not self.is_online:
             return NotConnected()
         self.asked += phones
+        await asyncio.sleep(0)  # whoever else asks has a turn
         return {phone: None if phone == NOBODY else f"{phone}@s.whatsapp.net" for phone in phones}
 
 
@@ -106,3 +108,10 @@ async def test_what_was_not_asked_costs_nothing(world: World) -> None:
 
     world.client.is_online = True
     assert isinstance(await world.check(world.phones(100)), dict)
+
+
+async def test_checks_at_the_same_moment_share_the_quota(world: World) -> None:
+    answers = await asyncio.gather(*(world.check(world.phones(CHECKS_PER_MINUTE)) for _ in range(5)))
+
+    assert [isinstance(answer, Refused) for answer in answers] == [False, True, True, True, True]
+    assert len(world.client.asked) == CHECKS_PER_MINUTE
