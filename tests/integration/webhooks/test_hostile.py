@@ -95,7 +95,7 @@ HOSTILE: Mapping[str, tuple[Play, str | None]] = {
 async def test_every_kind_of_bad_receiver_is_told_and_none_delays_a_good_one(
     desk: Desk, pool: Pool, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ZAPHUB_WEBHOOK_TIMEOUT_S", "3")
+    monkeypatch.setenv("ZAPHUB_WEBHOOK_TIMEOUT_S", "4")
     load.cache_clear()
     is_done, names = asyncio.Event(), dict[object, str]()
 
