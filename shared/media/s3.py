@@ -57,7 +57,10 @@ class S3MediaStore:
         return Path(self._spool.name)
 
     async def put(self, key: str, path: Path) -> None:
-        await _answered(obstore.put_async(self._store, _path(key), path))
+        try:
+            await _answered(obstore.put_async(self._store, _path(key), path))
+        except BytesMissing as error:
+            raise Unavailable("The media store has no such bucket; check ZAPHUB_MEDIA_STORE.") from error
 
     async def read(self, key: str, *, start: int, stop: int) -> AsyncGenerator[bytes]:
         if start >= stop:

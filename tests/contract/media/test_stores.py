@@ -5,28 +5,22 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
-import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from local.ports import free_port
 from shared.domain.errors import Unavailable
 from shared.media.files import FileStore
 from shared.media.s3 import S3MediaStore
 from shared.media.store import BytesMissing, MediaStore
+from tests.contract.media.emulator import BUCKET, emulated_s3
 
 KEY = f"{'ab' * 32}.{'0' * 16}"
 
 
 @pytest.fixture(scope="module")
 def s3_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    httpx.put(f"{endpoint}/media").raise_for_status()
-    yield endpoint
-    server.stop()
+    with emulated_s3() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(params=["files", "s3"])
@@ -40,7 +34,7 @@ async def store(
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         store = S3MediaStore(
-            f"s3://media/{tmp_path.name}", endpoint=request.getfixturevalue("s3_endpoint"), region="us-east-1"
+            f"s3://{BUCKET}/{tmp_path.name}", endpoint=request.getfixturevalue("s3_endpoint"), region="us-east-1"
         )
     yield store
     await store.close()
