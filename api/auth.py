@@ -89,6 +89,7 @@ async def authenticate(request: Request, parts: Resources) -> Principal:
     if caller is None or digest is None:
         raise unauthorized(request.scope, _SEND_A_KEY)
     door(request.scope).known.add(digest)
+    request.scope["state"]["is_keyed"] = True
     charge(request, caller, 1)
     return caller
 

@@ -7,6 +7,7 @@ from typing import Final
 from starlette.types import Scope
 
 from api.client_address import address_of
+from api.hang import Hang
 from api.rate_limit import WINDOW_S, RateLimit, Verdict
 from shared.settings import Network, Settings
 
@@ -48,6 +49,7 @@ class Door:
     failures: RateLimit = field(default_factory=lambda: RateLimit(0))
     known: Known = field(default_factory=Known)
     in_flight: int = 0
+    hang: Hang = field(default_factory=Hang)
 
     @property
     def is_https(self) -> bool:

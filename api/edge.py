@@ -20,6 +20,10 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 _QUIET_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 # Answered however busy the process is: who looks after it asks these, and the last is limited by itself.
 _UNCOUNTED_PATHS: Final = _QUIET_PATHS | {"/events/stream"}
+# What is read without Postgres.
+_PAGES: Final = frozenset({"/docs", "/errors", "/openapi.json"})
+# Whoever has a key and gets one of these was answered by Postgres; the others may come before it is asked.
+_ANSWERED_BY_POSTGRES: Final = frozenset({200, 201, 202, 204, 206, 404, 409})
 _WHO_ASKED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS})
 
 _log = structlog.get_logger()
@@ -51,18 +55,32 @@ class Edge:
         _tell(scope, exchange.status, time.perf_counter() - started)
 
     async def _answer(self, scope: Scope, exchange: Exchange, held: Door) -> None:
-        """Raises Problem 503 when as many requests run as may, before a byte of the body is read."""
+        """Raises Problem 503 when as many requests run as may, or Postgres hangs, before a byte of the body is read."""
         exchange.refuse_what_is_declared()
         if scope["path"] in _UNCOUNTED_PATHS:
             await self._app(scope, exchange.receive, exchange.send)
             return
         if held.in_flight >= held.max_in_flight:
             raise _too_busy()
+        was_asking, began_at = held.hang.is_on, held.hang.clock()
+        if not _needs_nothing(scope["path"]) and not held.hang.lets_in():
+            raise to_problem(TimeoutError()) or _crashed()
         held.in_flight += 1
         try:
             await self._app(scope, exchange.receive, exchange.send)
         finally:
             held.in_flight -= 1
+            state = scope["state"]
+            held.hang.ended(
+                began_at=began_at,
+                was_asking=was_asking,
+                is_answered=state.get("is_keyed", False) and exchange.status in _ANSWERED_BY_POSTGRES,
+                is_in_vain=state.get("is_in_vain", False),
+            )
+
+
+def _needs_nothing(path: str) -> bool:
+    return path in _PAGES or path.startswith("/errors/")
 
 
 def _tell(scope: Scope, status: int, duration_s: float) -> None:

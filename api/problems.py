@@ -130,6 +130,7 @@ def install(app: FastAPI) -> None:
             raise error
         if problem.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             cause = error.__cause__ or error
+            request.scope["state"]["is_in_vain"] = isinstance(error, TimeoutError)
             _log.warning("http_request_unavailable", request_id=request.state.request_id, error=type(cause).__name__)
         return problem.response(request.scope)
 

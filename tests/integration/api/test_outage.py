@@ -6,7 +6,11 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from api import resources
 from shared.db.pool import Connection
 from shared.settings import Settings
 from tests.integration.api.conftest import running
@@ -113,3 +117,39 @@ async def test_a_postgres_that_hangs_keeps_nobody_waiting_who_asks_whether_it_is
     assert metrics.status_code == 200
     assert "zaphub_database_up 0" in metrics.text.splitlines()
     assert back.json()["checks"]["postgres"] == "ok"
+
+
+async def _until_done(calls: list[asyncio.Task[Any]], count: int) -> None:
+    for _ in range(count):
+        await asyncio.wait([call for call in calls if not call.done()], return_when=asyncio.FIRST_COMPLETED)
+        if sum(call.done() for call in calls) >= count:
+            return
+
+
+async def test_a_postgres_that_hangs_is_waited_for_by_one_request_at_a_time(
+    settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "_PATIENCE_S", 3.0)
+    async with (
+        relayed(database_url) as (url, relay),
+        running(settings.model_copy(update={"database_url": url})) as api,
+    ):
+        relay.freeze()
+        in_vain = await api.get("/connections")
+        async with asyncio.TaskGroup() as group:
+            calls = [group.create_task(api.get("/connections")) for _ in range(50)]
+            page = group.create_task(api.get("/errors/UNAVAILABLE"))
+            # All but the one that asks are answered while Postgres still hangs.
+            await _until_done(calls, 49)
+            waiting = sum(not call.done() for call in calls)
+        relay.thaw()
+        back = [await api.get("/connections") for _ in range(2)]
+
+    answers = [call.result() for call in calls]
+    assert in_vain.status_code == 503
+    assert waiting == 1
+    assert {(answer.status_code, answer.json()["code"], answer.headers["retry-after"]) for answer in answers} == {
+        (503, "UNAVAILABLE", "1")
+    }
+    assert page.result().status_code == 200
+    assert [answer.status_code for answer in back] == [200, 200]
