@@ -142,7 +142,9 @@ class Settings(BaseSettings):
     )
 
     webhook_timeout_s: float = Field(30, ge=1, le=300, description="for one whole webhook exchange")
-    webhook_allow_networks: Networks = Field([], description="CIDRs that webhooks may reach in spite of the SSRF rule")
+    webhook_allow_networks: Networks = Field(
+        [], description="CIDRs that webhooks and media fetches may reach in spite of the SSRF rule"
+    )
 
     media_store: MediaStoreUrl = Field(
         "files", description="where media lie: files (in DATA_DIR/media), or s3://bucket/prefix"

@@ -1,1 +1,1 @@
-"""Webhooks: signing, the target rule, the safe HTTP client, endpoints, fan-out and delivery."""
+"""Webhooks: signing, the HTTP client, endpoints, fan-out and delivery."""
