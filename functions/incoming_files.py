@@ -92,7 +92,7 @@ async def download(job: Job, use: Resources) -> Outcome:
     assert found.connection_id is not None, "a file that came in came through a connection"
     owner = await hosts.owner(use.pool, found.connection_id)
     if owner is None or owner.status != SessionStatus.CONNECTED:
-        return _later(job, found, use)
+        return await _later(job, found, use)
     if (wait_s := use.downloads.wait_s()) is not None:
         return Snooze(delay_s=wait_s)
     with use.downloads.inside():
@@ -115,7 +115,7 @@ async def _fetch(job: Job, found: Medium, owner: Owner, use: Resources) -> Outco
         async with use.media.spool() as spool:
             refusal = await use.hosts.download(owner, command, spool.write)
             if refusal is not None:
-                return _refused(job, found, refusal, use)
+                return await _refused(job, found, refusal, use)
             return await _store(found, await spool.finish(), use)
     except TooLarge as error:
         return _failed(found, error.public_code, error.detail)
@@ -144,20 +144,23 @@ async def _store(found: Medium, spooled: Spooled, use: Resources) -> Outcome:
     return Done(result={"success": True, "bytes": spooled.size}, writes=(SettleMedia(media_id=found.id),))
 
 
-def _refused(job: Job, found: Medium, refusal: protocol.NoFile, use: Resources) -> Outcome:
+async def _refused(job: Job, found: Medium, refusal: protocol.NoFile, use: Resources) -> Outcome:
     match refusal:
         case protocol.Refused(permanent=True):
             return _failed(found, refusal.code, refusal.detail)
         case protocol.Refused():
             return _again(job, found, Failure(code=refusal.code, detail=refusal.detail))
         case protocol.NotOwner() | protocol.NotConnected():
-            return _later(job, found, use)
+            return await _later(job, found, use)
         case _:
             assert_never(refusal)
 
 
-def _later(job: Job, found: Medium, use: Resources) -> Outcome:
+async def _later(job: Job, found: Medium, use: Resources) -> Outcome:
     """The session is offline: look again after half of the time that it waits already, 2 s to 5 minutes."""
+    async with use.pool.acquire() as connection:
+        if await rows.is_of_deleted(connection, found.id):
+            return _failed(found, "MEDIA_EXPIRED", "The connection was deleted before the file was fetched.")
     waited_s = (use.now() - job.created_at).total_seconds()
     if waited_s > _GIVE_UP_S:
         return _failed(found, "MEDIA_EXPIRED", "The connection was offline for as long as WhatsApp keeps files.")

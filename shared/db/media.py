@@ -186,6 +186,11 @@ async def expect(connection: Connection, writes: Sequence[ExpectMedia]) -> None:
     )
 
 
+async def is_of_deleted(connection: Connection, media_id: MediaId) -> bool:
+    """Whether its connection is deleted, so that nothing will ever be fetched through it again."""
+    return bool(await connection.fetchval(_SQL.is_of_deleted, media_id))
+
+
 async def store_expected(
     connection: Connection, media_id: MediaId, *, object_key: str, sha256: bytes, size: int, mimetype: str
 ) -> bool:

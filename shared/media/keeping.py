@@ -38,9 +38,9 @@ class Media:
         self.max_bytes = max_bytes
         self._keep_days = keep_days
 
-    def spool(self, *, max_bytes: int | None = None) -> Spool:
-        """Where a file that comes in is written, `max_bytes` of it at most (None: the setting's)."""
-        return Spool(self._store.spool_folder, max_bytes=self.max_bytes if max_bytes is None else max_bytes)
+    def spool(self) -> Spool:
+        """Where a file that comes in is written, `max_bytes` of it at most."""
+        return Spool(self._store.spool_folder, max_bytes=self.max_bytes)
 
     async def keep(self, spooled: Spooled, record: Callable[[Connection, str], Awaitable[T]]) -> T:
         """See that the bytes are stored, and have `record` refer to them by their key, in one transaction with it.

@@ -121,6 +121,10 @@ SELECT n.id, c.tenant_id, c.id, 'inbound', 'pending', n.sha256, n.size, n.mimety
                  AND m.message_id = n.wire_id AND m.source = 'phone' AND m.payload->>'media_id' = n.id::text
 ON CONFLICT (id) DO NOTHING;
 
+-- name: is_of_deleted
+-- $1 id. Whether its connection is deleted, so that nothing will ever be fetched through it again.
+SELECT EXISTS (SELECT 1 FROM media m JOIN connections c ON c.id = m.connection_id WHERE m.id = $1 AND c.deleted_at IS NOT NULL);
+
 -- name: store_expected
 -- $1 id, $2 object key, $3 SHA-256, $4 size, $5 mimetype. No row: it was deleted meanwhile, or is stored already.
 UPDATE media SET state = 'stored', object_key = $2, sha256 = $3, size = $4, mimetype = $5, source_sealed = NULL, error = NULL

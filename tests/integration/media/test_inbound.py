@@ -301,6 +301,15 @@ async def test_a_connection_that_stays_offline_is_given_up_after_a_fortnight(des
     assert (payload["media_state"], payload["media_error"]["code"]) == ("failed", "MEDIA_EXPIRED")
 
 
+async def test_a_deleted_connection_s_file_is_given_up_at_once(desk: Desk) -> None:
+    await desk.receive()
+    await desk.queues.pool.execute("UPDATE connections SET status = 'closed', deleted_at = now()")
+    await desk.drain()
+
+    assert (await desk.payload())["media_error"]["code"] == "MEDIA_EXPIRED"
+    assert desk.host.asked == []
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [

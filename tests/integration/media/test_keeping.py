@@ -160,8 +160,8 @@ async def test_a_store_that_is_away_keeps_the_doomed_for_later(
 
 
 async def test_too_large_a_file_is_refused_as_it_comes_and_leaves_nothing(media: Media, store: FileStore) -> None:
-    async with media.spool(max_bytes=100) as spool:
-        await spool.write(bytes(100))
+    async with media.spool() as spool:
+        await spool.write(bytes(media.max_bytes))
         with pytest.raises(TooLarge):
             await spool.write(b"x")
 
