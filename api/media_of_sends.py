@@ -12,7 +12,8 @@ from api.resources import Resources
 from shared.db import media as rows
 from shared.domain.errors import InvalidInput
 from shared.domain.ids import ConnectionId
-from shared.domain.media import MEDIA_TYPES, unfit
+from shared.domain.media import MEDIA_TYPES, plain_mimetype, unfit
+from shared.domain.media_type import decide
 from shared.egress.target import parse
 from shared.media.sources import keep_base64
 from shared.queues.send_requests import SendRequest
@@ -64,8 +65,9 @@ async def _judged(
         _refuse_unfit(request, mimetype, pointer="/payload/media_id")
         return request
     data = _decoded(payload.pop("base64"))
+    # Judged before it is stored: what is refused leaves nothing.
+    _refuse_unfit(request, decide(data, plain_mimetype(payload.get("mimetype"))), pointer="/payload/base64")
     kept = await keep_base64(parts.media, data, payload, tenant_id=caller.tenant_id, connection_id=connection_id)
-    _refuse_unfit(request, kept.mimetype, pointer="/payload/base64")
     return replace(request, payload={**payload, "media_id": str(kept.id)})
 
 

@@ -136,6 +136,7 @@ async def test_a_file_that_does_not_fit_the_type_is_refused_in_every_way(
     assert (by_bytes.status_code, by_bytes.json()["errors"][0]["pointer"]) == (422, "/payload/base64")
     assert "takes a" in by_id.json()["detail"]
     assert await database.fetchval("SELECT count(*) FROM messages") == 0
+    assert await database.fetchval("SELECT count(*) FROM media WHERE origin = 'base64'") == 0
 
 
 @pytest.mark.parametrize(("type_", "data"), [("image", PNG), ("audio", OGG), ("document", HTML), ("document", PNG)])
