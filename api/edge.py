@@ -18,10 +18,9 @@ from api.problems import Problem, to_problem
 _CLIENT_LEFT: Final = 499  # for the log alone: nobody reads an answer
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 _QUIET_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-# Answered however busy the process is: who looks after it asks these, and the last is limited by itself.
-_UNCOUNTED_PATHS: Final = _QUIET_PATHS | {"/events/stream"}
-# What is read without Postgres.
-_PAGES: Final = frozenset({"/docs", "/errors", "/openapi.json"})
+# Answered however busy the process is, and while Postgres hangs: what whoever looks after it asks, and pages that never
+# ask Postgres. The stream of events is limited by itself.
+_UNCOUNTED_PATHS: Final = _QUIET_PATHS | {"/events/stream", "/docs", "/errors", "/openapi.json"}
 # Whoever has a key and gets one of these was answered by Postgres; the others may come before it is asked.
 _ANSWERED_BY_POSTGRES: Final = frozenset({200, 201, 202, 204, 206, 404, 409})
 _WHO_ASKED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS})
@@ -57,13 +56,13 @@ class Edge:
     async def _answer(self, scope: Scope, exchange: Exchange, held: Door) -> None:
         """Raises Problem 503 when as many requests run as may, or Postgres hangs, before a byte of the body is read."""
         exchange.refuse_what_is_declared()
-        if scope["path"] in _UNCOUNTED_PATHS:
+        if _is_uncounted(scope["path"]):
             await self._app(scope, exchange.receive, exchange.send)
             return
         if held.in_flight >= held.max_in_flight:
             raise _too_busy()
         was_asking, began_at = held.hang.is_on, held.hang.clock()
-        if not _needs_nothing(scope["path"]) and not held.hang.lets_in():
+        if not held.hang.lets_in():
             raise to_problem(TimeoutError()) or _crashed()
         held.in_flight += 1
         try:
@@ -79,8 +78,8 @@ class Edge:
             )
 
 
-def _needs_nothing(path: str) -> bool:
-    return path in _PAGES or path.startswith("/errors/")
+def _is_uncounted(path: str) -> bool:
+    return path in _UNCOUNTED_PATHS or path.startswith("/errors/")
 
 
 def _tell(scope: Scope, status: int, duration_s: float) -> None:
