@@ -111,8 +111,6 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
 
 
 def _up(options: argparse.Namespace) -> int:
-    if options.transport == "sqs" or options.use_lambda:
-        return _absent("--transport sqs and --lambda")
     from local.up import UpOptions, up
 
     return up(
@@ -123,6 +121,8 @@ def _up(options: argparse.Namespace) -> int:
             ready_file=options.ready_file,
             workers=options.workers,
             with_fake_whatsapp=options.fake_whatsapp,
+            with_sqs=options.transport == "sqs" or options.use_lambda,
+            with_lambda=options.use_lambda,
         )
     )
 

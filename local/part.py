@@ -106,6 +106,30 @@ def with_room_for_ca(environment: Mapping[str, str]) -> dict[str, str]:
     return {"SSL_CERT_FILE": "", **environment}
 
 
+def sqs(environment: Mapping[str, str], *, port: int) -> Part:
+    """Return a server that speaks SQS, for this machine."""
+    return Part(
+        name="sqs",
+        command=[sys.executable, "-m", "local.sqs_server", "--port", str(port)],
+        environment=environment,
+        stop_rank=4,
+        is_ready=lambda _pid: _answers(port),
+        is_quiet=True,
+    )
+
+
+def lambda_functions(environment: Mapping[str, str], *, after: tuple[str, ...]) -> Part:
+    """Return the functions in a Lambda of this machine, in the place of a worker and of the scheduler."""
+    command = [sys.executable, "-m", "local.lambda_runtime", "functions"]
+    return Part(name="worker-1", command=command, environment=environment, stop_rank=2, stop_s=20, after=after)
+
+
+def lambda_api(environment: Mapping[str, str], *, host: str, port: int) -> Part:
+    """Return the API in a Lambda of this machine, behind a door that listens on `host` and `port`."""
+    command = [sys.executable, "-m", "local.lambda_runtime", "api", "--host", host, "--port", str(port)]
+    return Part(name="api", command=command, environment=environment, stop_rank=1)
+
+
 def fake_whatsapp(environment: Mapping[str, str], *, port: int, data: str) -> Part:
     """Return the fake WhatsApp server with its control API on `port`, which stays the same over a restart."""
     return Part(

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
-from local import part
+from local import part, sqs_address
 from local.data_dir import DataDir, replace_file
 from local.embedded import postgres, valkey
 from local.embedded.serving import EmbeddedServer
@@ -47,6 +47,8 @@ class UpOptions:
     ready_file: Path | None = None
     workers: int = 1
     with_fake_whatsapp: bool = False
+    with_sqs: bool = False
+    with_lambda: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class _Plan:
     port: int
     servers: dict[str, EmbeddedServer]
     fake_whatsapp_port: int | None
+    sqs_port: int | None
     options: UpOptions
 
     @property
@@ -125,12 +128,13 @@ def _planned(options: UpOptions) -> Iterator[_Plan]:
             private.mkdir(mode=0o700)
             server = postgres.prepare(data_dir.postgres, sockets=private)
             servers["postgres"], database_url = server, server.url()
-        if not has_redis:
+        if not has_redis and not options.with_sqs:
             bell = valkey.prepare(data_dir.valkey, sockets=sockets)
             servers["valkey"], redis_url = bell, bell.url
         host = options.host or settings.host
         port = _api_port(host, asked=options.port, settings=settings)
         fake_port = free_port(_LOOPBACK) if options.with_fake_whatsapp else None
+        sqs_port = free_port(_LOOPBACK) if options.with_sqs and not settings.sqs_queue_urls else None
         environment = for_children(
             {
                 "database_url": database_url,
@@ -145,8 +149,12 @@ def _planned(options: UpOptions) -> Iterator[_Plan]:
                 "run_dir": str(data_dir.run),
                 # People read it: not JSON, unless they asked for that.
                 "log_format": "console" if sys.stdout.isatty() and not is_set("log_format") else settings.log_format,
+                "transport": "sqs" if options.with_sqs else settings.transport,
+                "sqs_queue_urls": json.dumps(sqs_address.urls(sqs_port) if sqs_port else settings.sqs_queue_urls),
             }
         )
+        if sqs_port:
+            environment |= sqs_address.CREDENTIALS
         yield _Plan(
             settings=settings,
             data_dir=data_dir,
@@ -155,6 +163,7 @@ def _planned(options: UpOptions) -> Iterator[_Plan]:
             port=port,
             servers=servers,
             fake_whatsapp_port=fake_port,
+            sqs_port=sqs_port,
             options=options,
         )
 
@@ -239,8 +248,15 @@ def _parts(plan: _Plan) -> Iterator[Part]:
         data = str(plan.data_dir.fake_whatsapp)
         yield part.fake_whatsapp(environment("fake-whatsapp"), port=plan.fake_whatsapp_port, data=data)
         after = ("fake-whatsapp",)
+    if plan.sqs_port is not None:
+        yield part.sqs(environment("sqs"), port=plan.sqs_port)
+        after = (*after, "sqs")
     with_fake = "ZAPHUB_FAKE_WHATSAPP_URL" in plan.environment
     yield part.session_host(environment("session-host"), with_fake=with_fake, after=after)
+    if plan.options.with_lambda:
+        yield part.lambda_api(environment("api"), host=plan.host, port=plan.port)
+        yield part.lambda_functions(environment("worker-1"), after=after)
+        return
     yield part.api(environment("api"), host=plan.host, port=plan.port)
     for number in range(1, plan.options.workers + 1):
         yield part.worker(environment(f"worker-{number}"), number=number, grace_s=plan.settings.shutdown_grace_s)
@@ -255,7 +271,7 @@ def _publish(plan: _Plan, pids: dict[str, int]) -> None:
             "api_key": environment["ZAPHUB_ADMIN_KEY"],
             "dashboard_url": f"{plan.api_url}/dashboard",
             "database_url": environment["ZAPHUB_DATABASE_URL"],
-            "redis_url": environment["ZAPHUB_REDIS_URL"],
+            "redis_url": environment.get("ZAPHUB_REDIS_URL"),
             "fake_whatsapp_url": environment.get("ZAPHUB_FAKE_WHATSAPP_URL"),
             "pids": pids,
         },

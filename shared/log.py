@@ -105,5 +105,5 @@ def configure(*, level: str, fmt: str) -> None:
     root = logging.getLogger()  # noqa: TID251 - this module is where the standard library's logging is set up
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("httpx", "httpcore", "taskiq", "uvicorn.access", "asyncio", "aiohttp.access"):
+    for noisy in ("httpx", "httpcore", "taskiq", "uvicorn.access", "asyncio", "aiohttp.access", "botocore", "mangum"):
         logging.getLogger(noisy).setLevel("WARNING")  # noqa: TID251 - as above

@@ -2,11 +2,14 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+
+import pycron
 
 from shared.domain.jobs import QueueName
 from shared.log import configure
-from shared.queues import ledger, watch
+from shared.queues import ledger, new_jobs, watch
 from shared.queues.lambda_entry import RING_AHEAD_S, Context
 from shared.queues.outage import Outage
 from shared.queues.registry import Works
@@ -16,6 +19,8 @@ from shared.settings import load
 
 # What a sweep began must be committed before AWS ends the invocation.
 _MARGIN_S: Final = 10.0
+# An invocation may be late or fail; a slot is filled once, however many see it.
+_SLOTS_BACK: Final = 10
 
 
 class SweepEntry:
@@ -56,10 +61,20 @@ class SweepEntry:
                     break
             outlook = await ledger.outlook(connection, list(QueueName))
         await watch.look(queues)
+        await self._clean(queues)
         for queue, due_s in outlook.items():
             if due_s is not None and 0 < due_s <= RING_AHEAD_S:
                 await queues.ring_later(queue, due_s)
         return ended
+
+    async def _clean(self, queues: Queues) -> None:
+        """Make the cleanup's job of each slot that has come in the last minutes: one may have been missed."""
+        now = datetime.now(UTC).replace(second=0, microsecond=0)
+        slots = [now - timedelta(minutes=ago) for ago in range(_SLOTS_BACK)]
+        for slot in slots:
+            if pycron.is_now(queues.settings.cleanup_cron, slot):
+                async with queues.transaction() as tx:
+                    await tx.enqueue_once(new_jobs.cleanup({"slot": new_jobs.slot_of(slot)}))
 
     async def _start(self) -> Queues:
         settings = load()

@@ -80,9 +80,14 @@ def webhook_delivery(data: Data) -> NewJob:
     )
 
 
+def slot_of(time: datetime) -> str:
+    """The minute that a cleanup is for; `time` is in UTC."""
+    return time.strftime("%Y%m%dT%H%MZ")
+
+
 def cleanup(data: Data) -> NewJob:
     """`slot` is the time it is for, to the minute: however many ask for one slot, one job runs."""
-    slot = data.get("slot") or datetime.now(UTC).strftime("%Y%m%dT%H%MZ")
+    slot = data.get("slot") or slot_of(datetime.now(UTC))
     return NewJob(
         queue=QueueName.MAINTENANCE_CLEANUP, job_id=f"cleanup-{slot}", name="cleanup", data={**data, "slot": slot}
     )

@@ -28,13 +28,6 @@ def test_help_loads_nothing_heavy() -> None:
     assert _HEAVY.isdisjoint(done.stderr.split())
 
 
-@pytest.mark.parametrize("arguments", [["up", "--transport", "sqs"], ["up", "--lambda"]])
-def test_what_this_version_lacks_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments) == 2
-
-    assert "not in this version" in capsys.readouterr().err
-
-
 def test_a_module_that_is_missing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli._elsewhere("local.nowhere.main", [], name="nowhere") == 2
 
