@@ -1,7 +1,6 @@
 """The messages table: inserting, moving, reading. Functions take a connection; their callers own the transaction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,64 +11,6 @@ from shared.domain.ids import ConnectionId, MessageId, TenantId, WireId
 from shared.domain.writes import MoveMessage, RecordReceipt, StoreFromWire
 
 _SQL = load("messages")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewMessage:
-    """An outbound message as it goes into its row; `send_at` in the future makes it `scheduled`."""
-
-    id: MessageId
-    message_id: str
-    jid: str
-    phone: str | None
-    type: str
-    payload: dict[str, Any]
-    body_hash: bytes
-    reply_to: str | None
-    mentions: list[str]
-    metadata: dict[str, Any]
-    order_key: str | None
-    on_unknown: str
-    send_at: datetime | None
-    expires_at: datetime | None
-
-
-async def insert_outbound(
-    connection: Connection, connection_id: ConnectionId, new: Sequence[NewMessage]
-) -> set[MessageId]:
-    """Insert what is new and return its ids; a client id that the connection has used already is skipped."""
-    rows = await connection.fetch(
-        _SQL.insert_outbound,
-        connection_id,
-        [n.id for n in new],
-        [n.message_id for n in new],
-        [n.jid for n in new],
-        [n.phone for n in new],
-        [n.type for n in new],
-        [n.payload for n in new],
-        [n.body_hash for n in new],
-        [n.reply_to for n in new],
-        [JsonList(n.mentions) for n in new],
-        [n.metadata for n in new],
-        [n.order_key for n in new],
-        [n.on_unknown for n in new],
-        [n.send_at for n in new],
-        [n.expires_at for n in new],
-    )
-    return {row["id"] for row in rows}
-
-
-async def by_client_ids(connection: Connection, connection_id: ConnectionId, client_ids: Sequence[str]) -> list[Record]:
-    """`id`, `message_id`, `body_hash`, `job_pk`, `object` of the messages that took these client ids first."""
-    return await connection.fetch(_SQL.by_client_ids, connection_id, list(client_ids))
-
-
-async def bind_jobs(connection: Connection, jobs: Sequence[tuple[MessageId, int]]) -> tuple[list[dict[str, Any]], bool]:
-    """Tie new messages to their jobs and record that they were queued; returns objects, and whether to fan out."""
-    ids = [message_id for message_id, _ in jobs]
-    await connection.fetch(_SQL.bind_jobs, ids, [pk for _, pk in jobs])
-    rows = await connection.fetch(_SQL.record_queued, ids)
-    return [row["object"] for row in rows], any(row["wanted"] for row in rows)
 
 
 async def bind_job(connection: Connection, message_id: MessageId, pk: int) -> None:
@@ -183,14 +124,6 @@ async def store_from_wire(connection: Connection, writes: Sequence[StoreFromWire
     fresh = [w for w in writes if w.message_id in inserted]
     rows = await connection.fetch(_SQL.record_received, [w.message_id for w in fresh], [w.event_type for w in fresh])
     return {row["connection_id"] for row in rows if row["wanted"]}
-
-
-async def chats_of_aliases(
-    connection: Connection, connection_id: ConnectionId, aliases: Sequence[str]
-) -> dict[str, str]:
-    """The phone-number chat of each alias that is known."""
-    rows = await connection.fetch(_SQL.chats_of_aliases, connection_id, list(aliases))
-    return {row["alias_jid"]: row["chat_jid"] for row in rows}
 
 
 async def look_up(

@@ -1,41 +1,3 @@
--- name: insert_outbound
--- $1 connection, then parallel arrays: $2 ids, $3 client ids, $4 jids, $5 phones, $6 types, $7 payloads, $8 body hashes,
--- $9 reply_to, $10 mentions (a JSON array of strings each), $11 metadata, $12 order keys, $13 on_unknown, $14 send_at, $15 expires_at.
--- A client id that the connection has used already is skipped.
-INSERT INTO messages (id, connection_id, message_id, direction, source, from_me, jid, phone, type, payload, body_hash, reply_to, mentions,
-                      metadata, status, order_key, on_unknown, send_at, expires_at, sender_jid)
-SELECT n.id, $1, n.message_id, 'outbound', 'api', true, n.jid, n.phone, n.type, n.payload, n.body_hash, n.reply_to,
-       ARRAY(SELECT jsonb_array_elements_text(n.mentions)), n.metadata,
-       CASE WHEN n.send_at > now() THEN 'scheduled' ELSE 'queued' END, n.order_key, n.on_unknown, n.send_at, n.expires_at,
-       (SELECT jid FROM connections WHERE id = $1)
-  FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::bytea[], $9::text[], $10::jsonb[], $11::jsonb[],
-              $12::text[], $13::text[], $14::timestamptz[], $15::timestamptz[])
-       AS n(id, message_id, jid, phone, type, payload, body_hash, reply_to, mentions, metadata, order_key, on_unknown, send_at, expires_at)
-ON CONFLICT (connection_id, message_id) WHERE source = 'api' DO NOTHING
-RETURNING id;
-
--- name: by_client_ids
--- $1 connection, $2 client ids: the messages that took them first, and the job that sends them.
-SELECT m.id, m.message_id, m.body_hash, m.job_pk, message_object(m) AS object
-  FROM messages m
- WHERE m.connection_id = $1 AND m.message_id = ANY($2::text[]) AND m.source = 'api';
-
--- name: bind_jobs
--- $1 message ids, $2 their jobs' pks. Records that they were queued, with one event each; returns the object as it is now.
-WITH bound AS (
-  UPDATE messages m SET job_pk = b.pk FROM unnest($1::uuid[], $2::bigint[]) b(id, pk) WHERE m.id = b.id RETURNING m.id
-), history AS (
-  INSERT INTO message_transitions (message_id, to_status)
-  SELECT m.id, m.status FROM messages m WHERE m.id IN (SELECT id FROM bound)
-)
-SELECT id FROM bound;
-
--- name: record_queued
--- $1 message ids, in order. One message.queued event each; `wanted` when a webhook is to be made.
-SELECT m.id, message_object(m) AS object, event_record_v1(m.connection_id, m.id, 'message.queued', 'info', message_object(m)) AS wanted
-  FROM unnest($1::uuid[]) WITH ORDINALITY AS n(id, place) JOIN messages m ON m.id = n.id
- ORDER BY n.place;
-
 -- name: get_object
 -- $1 message id, $2 tenant, $3 allowed connections or NULL for all.
 SELECT message_object(m) AS object, m.connection_id, m.job_pk
@@ -120,10 +82,6 @@ SELECT m.connection_id, event_record_v1(m.connection_id, m.id, n.type, 'info', m
 -- $1 connections, $2 aliases, $3 chats.
 INSERT INTO chat_aliases (connection_id, alias_jid, chat_jid) SELECT DISTINCT ON (1, 2) * FROM unnest($1::uuid[], $2::text[], $3::text[])
 ON CONFLICT (connection_id, alias_jid) DO UPDATE SET chat_jid = excluded.chat_jid WHERE chat_aliases.chat_jid <> excluded.chat_jid;
-
--- name: chats_of_aliases
--- $1 connection, $2 aliases.
-SELECT alias_jid, chat_jid FROM chat_aliases WHERE connection_id = $1 AND alias_jid = ANY($2::text[]);
 
 -- name: look_up
 -- $1 message id, $2 tenant, $3 allowed connections or NULL. Its job and status, without a lock: the job is locked first.
