@@ -46,7 +46,7 @@ def spec(name: str, handler: str, *, timeout_s: float) -> Spec:
         "_HANDLER": handler,
         "AWS_REGION": "us-east-1",
         # A container serves one invocation at a time.
-        "ZAPHUB_DB_POOL_SIZE": "2",
+        "ZAPHUB_DB_POOL_SIZE": "5",
     }
     command = [sys.executable, "-m", "awslambdaric", handler]
     return Spec(name=name, command=command, timeout_s=timeout_s, environment=environment)

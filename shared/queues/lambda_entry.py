@@ -19,6 +19,8 @@ from shared.settings import load
 
 # What is claimed must be finished and committed before AWS freezes the container.
 _MARGIN_S: Final = 2.0
+# One claims, one finishes, one begins tries, one carries what is enqueued; the handlers share the others.
+POOL_AT_LEAST: Final = 5
 # What falls due later than this is rung for by the sweeper, which looks every minute.
 RING_AHEAD_S: Final = 60.0
 
@@ -70,7 +72,8 @@ class LambdaEntry:
     async def _start(self) -> Drain:
         settings = load()
         configure(level=settings.log_level, fmt=settings.log_format)
-        queues = self._queues = await self._opened.enter_async_context(await Queues.open(settings))
+        size = max(settings.db_pool_size, POOL_AT_LEAST)
+        queues = self._queues = await self._opened.enter_async_context(await Queues.open(settings, pool_size=size))
         use = await self._opened.enter_async_context(self._open_resources(queues))
         self._drain = Drain(
             queues,

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,8 +139,8 @@ def supervisor(tmp_path: Path, failpoint: str) -> Iterator[Path]:
 
 
 @contextmanager
-def supervised(tmp_path: Path, *, failpoint: str = "") -> Iterator[Path]:
-    """`./zh up` with everything embedded; its ready file. Ended by SIGTERM, which must give exit code 0."""
+def supervised(tmp_path: Path, *, failpoint: str = "", options: Sequence[str] = ()) -> Iterator[Path]:
+    """`./zh up` with all embedded and these options; its ready file. Ended by SIGTERM, which must give exit code 0."""
     ready = tmp_path / "ready.json"
     environment = {
         "PATH": os.environ["PATH"],  # noqa: TID251 - what a child process is started with
@@ -150,7 +150,7 @@ def supervised(tmp_path: Path, *, failpoint: str = "") -> Iterator[Path]:
         "ZAPHUB_FAILPOINT": failpoint,
         "ZAPHUB_FAILPOINT_DIR": str(tmp_path),
     }
-    command = [sys.executable, "-m", "local.cli", "up", "--fake-whatsapp", "--port", "0"]
+    command = [sys.executable, "-m", "local.cli", "up", "--fake-whatsapp", "--port", "0", *options]
     with (tmp_path / "up.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--ready-file", str(ready), "--data-dir", str(tmp_path / "data")],

@@ -23,7 +23,7 @@ module "zaphub" {
     multi_az              = false
     backup_retention_days = 1
     deletion_protection   = false
-    max_connections       = 200
+    max_connections       = 250
   }
 
   log_retention_days = 7

@@ -31,8 +31,9 @@ locals {
     var.domain == null ? {} : { ZAPHUB_PUBLIC_URL = "https://${var.domain.name}" },
     var.settings,
   )
-  # A container serves one invocation at a time, so two connections are enough.
-  function_settings = merge(local.settings, { ZAPHUB_DB_POOL_SIZE = "2" })
+  # A container serves one invocation at a time; a drain needs five connections at most, and opens them as it needs them.
+  function_settings = merge(local.settings, { ZAPHUB_DB_POOL_SIZE = tostring(local.function_pool) })
+  function_pool     = 5
 }
 
 resource "terraform_data" "queues_are_known" {
@@ -440,7 +441,7 @@ module "alarms" {
 # ---- what would fail at night is refused at plan
 
 locals {
-  function_connections = 2 * (sum(values(local.concurrency)) + 1)
+  function_connections = local.function_pool * (sum(values(local.concurrency)) + 1)
   # Per host: the supervisor's and each child's own pool, and what the library opens for itself.
   host_connections = var.session_host.task_count * (1 + var.session_host.children) * 10
 }
