@@ -11,7 +11,8 @@ UPDATE messages SET target_wire_id = payload->>'message_id' WHERE source = 'phon
 CREATE INDEX messages_by_target ON messages (connection_id, target_wire_id) WHERE target_wire_id IS NOT NULL;
 
 -- What others made of a message, and which one it means: target_id, edited {text, at}, revoked_at, reactions [{from, emoji, at}],
--- votes [{from, options, at}]. Only its writer edits or revokes a message, an admin too in a group; of reactions and votes the newest of each person counts.
+-- votes [{from, options, at}]. Only its writer edits or revokes a message, an admin too in a group; of reactions and votes the newest of each
+-- person counts. A mark of ours that was accepted before the connection was ever linked is ours too.
 CREATE FUNCTION message_marks_v1(m messages) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
   target uuid;
@@ -27,15 +28,18 @@ BEGIN
   END IF;
   IF m.wa_message_id IS NOT NULL AND EXISTS (SELECT 1 FROM messages k WHERE k.connection_id = m.connection_id AND k.target_wire_id = m.wa_message_id) THEN
     WITH marks AS (
-      SELECT k.type, k.payload, who.jid AS who, coalesce(k.wa_timestamp, k.sent_at, k.created_at) AS at,
-             row_number() OVER (PARTITION BY k.type, who.jid ORDER BY coalesce(k.wa_timestamp, k.sent_at, k.created_at) DESC, k.created_at DESC, k.id) AS place
-        FROM messages k CROSS JOIN LATERAL (SELECT coalesce(k.sender_jid, k.jid) AS jid) who
+      SELECT k.type, k.payload, who.jid AS who, happened.at,
+             row_number() OVER (PARTITION BY k.type, who.jid ORDER BY happened.at DESC, k.created_at DESC, k.id) AS place
+        FROM messages k
+        JOIN connections c ON c.id = k.connection_id
+       CROSS JOIN LATERAL (SELECT CASE WHEN k.from_me THEN coalesce(k.sender_jid, c.jid) ELSE coalesce(k.sender_jid, k.jid) END AS jid) who
+       CROSS JOIN LATERAL (SELECT coalesce(k.wa_timestamp, k.sent_at, k.created_at) AS at) happened
        WHERE k.connection_id = m.connection_id AND k.target_wire_id = m.wa_message_id AND k.wa_message_id IS NOT NULL
          AND (m.source = 'api' OR k.jid = m.jid)
          AND (k.type NOT IN ('edit', 'revoke') OR k.from_me = m.from_me AND (m.from_me OR k.sender_jid IS NOT DISTINCT FROM m.sender_jid)
               OR k.type = 'revoke' AND right(m.jid, 5) = '@g.us')
     )
-    SELECT (SELECT jsonb_build_object('text', payload->>'text', 'at', rfc3339(at)) FROM marks WHERE type = 'edit' ORDER BY at DESC LIMIT 1),
+    SELECT (SELECT jsonb_build_object('text', payload->>'text', 'at', rfc3339(at)) FROM marks WHERE type = 'edit' ORDER BY at DESC, place LIMIT 1),
            (SELECT min(at) FROM marks WHERE type = 'revoke'),
            coalesce((SELECT jsonb_agg(jsonb_build_object('from', who, 'emoji', payload->>'emoji', 'at', rfc3339(at)) ORDER BY at, who)
                        FROM marks WHERE type = 'reaction' AND place = 1 AND payload->>'emoji' <> ''), '[]'),
@@ -46,8 +50,16 @@ BEGIN
   RETURN jsonb_build_object('target_id', target, 'edited', edited, 'revoked_at', rfc3339(revoked), 'reactions', reactions, 'votes', votes);
 END $$;
 
--- As before, with the marks. A message that never left has none, and most that did have none either.
-CREATE OR REPLACE FUNCTION message_object_v2(m messages, own_jid text, parked_reason text) RETURNS jsonb LANGUAGE sql STABLE AS $$
+-- Most messages are meant by none, so what such a message shows costs one look at an index, and no second pass over its object.
+
+-- Whether any message means the one of this wire id.
+CREATE FUNCTION message_is_meant_v1(p_connection uuid, p_wire_id text) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  RETURN EXISTS (SELECT 1 FROM messages k WHERE k.connection_id = p_connection AND k.target_wire_id = p_wire_id);
+END $$;
+
+-- The object of a message that means none and is meant by none.
+CREATE FUNCTION message_object_plain_v1(m messages, own_jid text, parked_reason text) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object(
     'id', m.id, 'connection_id', m.connection_id, 'message_id', m.message_id, 'direction', m.direction,
     'jid', m.jid, 'phone', m.phone,
@@ -59,8 +71,13 @@ CREATE OR REPLACE FUNCTION message_object_v2(m messages, own_jid text, parked_re
     'error', m.error, 'parked_reason', parked_reason, 'next_attempt_at', rfc3339(m.next_attempt_at),
     'send_at', rfc3339(m.send_at), 'wa_message_id', m.wa_message_id, 'wa_timestamp', rfc3339(m.wa_timestamp), 'metadata', m.metadata,
     'created_at', rfc3339(m.created_at), 'sent_at', rfc3339(m.sent_at), 'delivered_at', rfc3339(m.delivered_at),
-    'read_at', rfc3339(m.read_at), 'played_at', rfc3339(m.played_at), 'expires_at', rfc3339(m.expires_at))
-    || CASE WHEN m.wa_message_id IS NULL AND m.target_wire_id IS NULL
-            THEN '{"target_id": null, "edited": null, "revoked_at": null, "reactions": [], "votes": []}'::jsonb
-            ELSE message_marks_v1(m) END
+    'read_at', rfc3339(m.read_at), 'played_at', rfc3339(m.played_at), 'expires_at', rfc3339(m.expires_at),
+    'target_id', NULL, 'edited', NULL, 'revoked_at', NULL, 'reactions', '[]'::jsonb, 'votes', '[]'::jsonb)
+$$;
+
+CREATE OR REPLACE FUNCTION message_object_v2(m messages, own_jid text, parked_reason text) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT CASE
+    WHEN m.target_wire_id IS NULL AND (m.wa_message_id IS NULL OR NOT message_is_meant_v1(m.connection_id, m.wa_message_id))
+    THEN message_object_plain_v1(m, own_jid, parked_reason)
+    ELSE message_object_plain_v1(m, own_jid, parked_reason) || message_marks_v1(m) END
 $$;

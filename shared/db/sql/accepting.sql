@@ -1,9 +1,9 @@
--- Accepting sends: what one transaction asks for many requests. The functions are in migrations/0016_accepting_cheaper.sql, with their promises.
+-- Accepting sends: what one transaction asks for many requests. The functions are in migrations/0015_accepting.sql, with their promises.
 
 -- name: lock
 -- $1 queue id, $2 connections, each once, sorted; $3 whether to wait for what another holds.
 SELECT id, tenant_id, status, deleted, is_busy
-  FROM sends_lock_v2($1, $2, $3);
+  FROM sends_lock_v1($1, $2, $3);
 
 -- name: taken
 -- Parallel arrays: $1 connections, $2 client ids. The messages that took them first, and the jobs that send them.
@@ -21,4 +21,4 @@ SELECT a.connection_id, a.alias_jid, a.chat_jid
 -- $1 queue id, then parallel arrays: $2 ids, $3 connections, $4 client ids, $5 jids, $6 phones, $7 types, $8 payloads, $9 body hashes,
 -- $10 reply_to, $11 mentions (a JSON array of strings each), $12 metadata, $13 order keys, $14 on_unknown, $15 send_at, $16 expires_at, $17 jobs.
 SELECT id, object::text AS object, wanted
-  FROM messages_accept_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17);
+  FROM messages_accept_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17);
