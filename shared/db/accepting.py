@@ -58,7 +58,10 @@ async def lock(
 
 
 async def taken(connection: Connection, client_ids: Sequence[tuple[UUID, str]]) -> dict[tuple[UUID, str], Record]:
-    """`id`, `body_hash`, `job_pk`, `object` (JSON) of the messages that took these ids first, by connection and id."""
+    """`id`, `body_hash`, `object` (JSON) of the messages that took these ids first, by connection and id.
+
+    `job_pk`, `job_key` and `job_state` are of the newest job that sends the message; None once that was cleaned up.
+    """
     rows = await connection.fetch(_SQL.taken, [one for one, _ in client_ids], [one for _, one in client_ids])
     return {(row["connection_id"], row["message_id"]): row for row in rows}
 

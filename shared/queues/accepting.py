@@ -218,18 +218,17 @@ def _result(made: Mapping[MessageId, SendResult], new: _New) -> SendResult:
     result = made[new.row.id]
     if not new.is_again or result.job is None:
         return result
-    return replace(result, job=_deduplicated(result.id, result.job.pk), deduplicated=True)
+    return replace(result, job=replace(result.job, deduplicated=True), deduplicated=True)
 
 
 def _repeat(row: Record, request: SendRequest) -> Result:
     if row["body_hash"] != request.body_hash:
         return _used_otherwise()
-    job = None if row["job_pk"] is None else _deduplicated(row["id"], row["job_pk"])
+    job = None
+    if row["job_pk"] is not None:
+        state = JobState(row["job_state"])
+        job = Enqueued(pk=row["job_pk"], job_id=row["job_key"], state=state, deduplicated=True)
     return SendResult(id=row["id"], message_json=row["object"], job=job, deduplicated=True)
-
-
-def _deduplicated(message_id: UUID, pk: int) -> Enqueued:
-    return Enqueued(pk=pk, job_id=f"msg-send-{message_id}", state=JobState.WAITING, deduplicated=True)
 
 
 def _refusal(status: SessionStatus, request: SendRequest) -> Conflict | None:

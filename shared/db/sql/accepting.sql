@@ -6,10 +6,11 @@ SELECT id, tenant_id, status, deleted, is_busy
   FROM sends_lock_v1($1, $2, $3);
 
 -- name: taken
--- Parallel arrays: $1 connections, $2 client ids. The messages that took them first, and the jobs that send them.
-SELECT m.id, m.connection_id, m.message_id, m.body_hash, m.job_pk, message_object(m)::text AS object
+-- Parallel arrays: $1 connections, $2 client ids. The messages that took them first, and the jobs that send them, while these are kept.
+SELECT m.id, m.connection_id, m.message_id, m.body_hash, message_object(m)::text AS object, j.pk AS job_pk, j.job_key, j.state AS job_state
   FROM unnest($1::uuid[], $2::text[]) n(connection_id, message_id)
-  JOIN messages m ON m.connection_id = n.connection_id AND m.message_id = n.message_id AND m.source = 'api';
+  JOIN messages m ON m.connection_id = n.connection_id AND m.message_id = n.message_id AND m.source = 'api'
+  LEFT JOIN jobs j ON j.pk = m.job_pk;
 
 -- name: chats
 -- Parallel arrays: $1 connections, $2 aliases. The phone-number chat of each that is known.

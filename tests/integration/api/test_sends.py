@@ -52,6 +52,22 @@ async def test_one_id_is_one_message_however_many_ask_at_once(
     assert await database.fetchval("SELECT count(*) FROM jobs WHERE name = 'send-message'") == 1
 
 
+@pytest.mark.parametrize("state", ["completed", "failed", "cancelled"])
+async def test_a_repeat_comes_with_the_job_as_it_is_now(
+    api: httpx.AsyncClient, path: str, database: Connection, state: str
+) -> None:
+    first = (await api.post(path, json={**BODY, "message_id": "m"})).json()["job"]
+    await database.execute(
+        "UPDATE jobs SET state = $1, dedupe = NULL, finished_at = now() WHERE job_key = $2", state, first["id"]
+    )
+
+    again = (await api.post(path, json={**BODY, "message_id": "m"})).json()["job"]
+    assert again == {**first, "state": state, "deduplicated": True}
+
+    await database.execute("DELETE FROM jobs WHERE job_key = $1", first["id"])
+    assert (await api.post(path, json={**BODY, "message_id": "m"})).json()["job"] is None
+
+
 async def test_one_key_is_one_message_however_many_ask_at_once(
     api: httpx.AsyncClient, path: str, database: Connection
 ) -> None:
