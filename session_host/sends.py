@@ -106,8 +106,10 @@ class SendDesk:
         self._group = group
         self._tries: OrderedDict[Key, _Try] = OrderedDict()
         self._sending: dict[ConnectionId, Key] = {}
-        # Looked up and not found here: a command that comes late must not send any more.
+        # Looked up and found not sent: a command that comes late must not send any more.
         self._closed: OrderedDict[Key, None] = OrderedDict()
+        # Ended offline, before their frame, and may come again; the library may have stored a wire id all the same.
+        self._unsent: OrderedDict[Key, None] = OrderedDict()
 
     def is_sending(self, connection_id: ConnectionId) -> bool:
         return connection_id in self._sending
@@ -127,6 +129,7 @@ class SendDesk:
         if session.connection_id in self._sending:
             return Busy()
         self._sending[session.connection_id] = key
+        self._unsent.pop(key, None)
         begun = self._tries[key] = _Try(connection_id=session.connection_id, running=None)
         begun.running = self._group.create_task(self._run(begun, key, command, session, client))
         return await self._join(begun)
@@ -139,7 +142,10 @@ class SendDesk:
             return Running()
         if known is not None and isinstance(known.answer, Sent):
             return known.answer
-        if known is not None and isinstance(known.answer, Refused | NotConnected):
+        if known is not None and isinstance(known.answer, Refused):
+            return NeverLeft()
+        if key in self._unsent:
+            _remember(self._closed, key)
             return NeverLeft()
         wire_id = await self._store.wire_id_of(command.secret, device_jid=command.send_device)
         if wire_id is not None:
@@ -163,9 +169,7 @@ class SendDesk:
         is_superseded = session.epoch > command.send_epoch and session.has_logged_in
         if not (is_here or is_superseded):
             return CannotSay(detail="The host that may still hold the try has not been superseded yet.")
-        self._closed[key] = None
-        while len(self._closed) > _KEPT:
-            self._closed.popitem(last=False)
+        _remember(self._closed, key)
         return NeverLeft()
 
     async def settle(self, connection_id: ConnectionId, *, within_s: float) -> None:
@@ -190,8 +194,9 @@ class SendDesk:
             begun.answer, begun.running = answer, None
             self._sending.pop(session.connection_id, None)
             if isinstance(answer, NotConnected):
-                # Nothing was tried: the same try may come again when the session is back.
+                # Nothing left: the same try may come again when the session is back.
                 self._tries.pop(key, None)
+                _remember(self._unsent, key)
             self._forget()
         return answer
 
@@ -230,3 +235,9 @@ class SendDesk:
         settled = [key for key, one in self._tries.items() if isinstance(one.answer, Sent | Refused)]
         for key in settled[:surplus]:
             del self._tries[key]
+
+
+def _remember(keys: OrderedDict[Key, None], key: Key) -> None:
+    keys[key] = None
+    while len(keys) > _KEPT:
+        keys.popitem(last=False)

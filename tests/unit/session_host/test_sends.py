@@ -12,7 +12,7 @@ from session_host.numbers import KnownNumbers
 from session_host.sends import SendDesk
 from session_host.whatsapp.port import ClientSpec, Outgoing
 from session_host.whatsapp.simulated import SimulatedClient, SimulatedWhatsApp
-from shared.domain.ids import ConnectionId, HostId
+from shared.domain.ids import ConnectionId, HostId, WireId
 from shared.hosts.protocol import (
     Ambiguous,
     Busy,
@@ -157,6 +157,25 @@ async def test_a_try_declined_offline_may_come_again(desk: Desk) -> None:
     desk.session.may_send = True
 
     assert isinstance(await desk.desk.send(command, desk.session), Sent)
+
+
+async def test_a_try_that_went_offline_before_its_frame_never_left_whatever_the_store_holds(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose_the_socket(message: Outgoing) -> NotConnected:
+        # The library stores the secret with a wire id before it finds that there is no socket.
+        desk.server.traces[message.secret] = (desk.session.device_jid or "", WireId("3EB0"))
+        return NotConnected()
+
+    command = desk.command()
+    desk.session.client.go.set()
+    with monkeypatch.context() as offline:
+        offline.setattr(desk.session.client, "send", lose_the_socket)
+        assert await desk.desk.send(command, desk.session) == NotConnected()
+
+    assert await desk.desk.lookup(desk.lookup(command), desk.session) == NeverLeft()
+    # The worker begins another try now, so this one must not be sent any more.
+    assert isinstance(await desk.desk.send(command, desk.session), Refused)
 
 
 async def test_a_number_that_is_not_on_whatsapp_is_refused_for_good_before_anything_leaves(desk: Desk) -> None:
