@@ -37,6 +37,7 @@ async def handle(job: Job, use: Resources) -> Outcome:
     deleted["media"] = await _delete_all(_expired_media, use)
     job.progress.report(deleted)
     deleted["media_objects"] = await _sweep_media(use)
+    job.progress.report(deleted)
     return Done(result=deleted)
 
 

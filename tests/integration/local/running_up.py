@@ -154,6 +154,8 @@ def write_stand_ins(folder: Path) -> None:
     files = {
         "presence.py": _PRESENCE,
         "api/app.py": _API,
+        # How uvicorn is started is not stood in for.
+        "api/patient_http.py": (CHECKOUT / "api" / "patient_http.py").read_text(encoding="utf-8"),
         "functions/worker.py": _WORKER,
         "functions/scheduler.py": _SCHEDULER,
         "session_host/__main__.py": _SESSION_HOST,
