@@ -7,6 +7,7 @@ import asyncio
 import functools
 import math
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
@@ -57,7 +58,7 @@ class SqsBell:
         self._open: Any = None  # aiobotocore makes its clients at run time, without types
         self._bells = {queue: _Merged(functools.partial(self._send, queue)) for queue in self._urls}
         self._polls: dict[QueueName, asyncio.Task[None]] = {}
-        self._wanted: frozenset[QueueName] = frozenset()
+        self._waits: Counter[QueueName] = Counter()  # how many wait for a queue
         self._rung: set[QueueName] = set()
         self._changed = asyncio.Event()
         self._trouble: Exception | None = None
@@ -80,17 +81,19 @@ class SqsBell:
             raise _unavailable(error) from error
 
     async def wait(self, queues: Collection[QueueName]) -> set[QueueName]:
-        self._wanted = frozenset(queues)
-        for queue in self._wanted:
-            if queue not in self._polls:
-                self._polls[queue] = asyncio.ensure_future(self._poll(queue))
+        wanted = frozenset(queues)
+        self._waits.update(wanted)
+        for queue in wanted - self._polls.keys():
+            self._polls[queue] = asyncio.ensure_future(self._poll(queue))
         try:
             async with asyncio.timeout(WAIT_S):
-                while not (heard := self._rung & self._wanted) and self._trouble is None:
+                while not (heard := self._rung & wanted) and self._trouble is None:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
             return set()
+        finally:
+            self._waits.subtract(wanted)
         if not heard and self._trouble is not None:
             trouble, self._trouble = self._trouble, None
             raise _unavailable(trouble) from trouble
@@ -112,7 +115,7 @@ class SqsBell:
     async def _poll(self, queue: QueueName) -> None:
         """Hear this queue's bells for as long as somebody waits for them."""
         try:
-            while queue in self._wanted:
+            while self._waits[queue] > 0:
                 try:
                     heard = await self._receive(queue)
                 except _ERRORS as error:

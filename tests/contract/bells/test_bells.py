@@ -89,6 +89,14 @@ async def test_a_ring_wakes_who_waits_already(bell: Bell) -> None:
     assert await waiting == {SEND}
 
 
+async def test_two_who_wait_for_different_queues_hear_their_own(bell: Bell) -> None:
+    waiting = [asyncio.ensure_future(_heard(bell, [queue])) for queue in (SEND, RECEIVE)]
+    await asyncio.sleep(0)  # let them begin
+    await bell.ring([SEND, RECEIVE])
+
+    assert await asyncio.gather(*waiting) == [{SEND}, {RECEIVE}]
+
+
 async def test_a_ring_for_later_does_no_harm_now(bell: Bell) -> None:
     await bell.ring_later(SEND, 900)
 
