@@ -285,7 +285,6 @@ def _publish(plan: _Plan, pids: dict[str, int]) -> None:
 def _greet(plan: _Plan, terminal: Terminal, *, seconds: float) -> None:
     terminal.say("zaphub", f"ready in {seconds:.1f} s")
     terminal.say("zaphub", f"API        {plan.api_url}  (documentation: {plan.api_url}/docs)")
-    terminal.say("zaphub", f"dashboard  {plan.api_url}/dashboard")
     terminal.say("zaphub", f"admin key  in {plan.data_dir.secrets_file}")
     if "postgres" in plan.servers:
         terminal.say("zaphub", f"data       {plan.data_dir.root}  (logs/ has one file a part)")

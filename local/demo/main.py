@@ -122,7 +122,7 @@ def _client(url: str, headers: dict[str, str]) -> httpx.AsyncClient:
 
 async def _keep(zaphub: Running, screen: Screen) -> None:
     about = zaphub.about()
-    for name in ("api_url", "dashboard_url", "fake_whatsapp_url", "database_url", "redis_url", "api_key"):
+    for name in ("api_url", "fake_whatsapp_url", "database_url", "redis_url", "api_key"):
         screen.console.print(f"{name.replace('_', ' '):>18}  {about[name]}", soft_wrap=True)
     screen.console.print("Ctrl-C stops everything.")
     # Ctrl-C is the way to end this: the exit code stays that of the table.
