@@ -120,6 +120,13 @@ def _send(setup: Setup) -> Mapping[str, Measure]:
     return {one.name: system_measures.send_202(setup.stand, one, requests=setup.jobs(3_000)) for one in systems}
 
 
+def _send_bursts(setup: Setup) -> Mapping[str, Measure]:
+    systems: list[System] = [ZapHubService(setup.stand), BareFastApi(setup.stand)]
+    if setup.node is not None:
+        systems.append(SeedNode(setup.stand, setup.node))
+    return {one.name: system_measures.send_bursts(setup.stand, one, requests=setup.jobs(10_000)) for one in systems}
+
+
 def _bullmq(setup: Setup) -> list[Contender]:
     return [] if setup.node is None else [BullMQ(setup.stand, setup.node)]
 
@@ -150,4 +157,5 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "end_to_end": Scenario("accepted to sent", ("end_to_end", "cpu_end_to_end"), _end_to_end),
     "end_to_end_batch": Scenario("accepted in batches to sent", ("end_to_end_batch",), _end_to_end_batch),
     "send_202": Scenario("requests answered 202", ("send_202",), _send),
+    "send_bursts": Scenario("requests answered 202, in bursts", ("send_burst_p50", "send_burst_p99"), _send_bursts),
 }

@@ -70,15 +70,33 @@ def send_202(stand: Stand, system: System, *, requests: int) -> Measure:
     return run
 
 
+def send_bursts(stand: Stand, system: System, *, requests: int) -> Measure:
+    """50 clients that all send at the same moment, again once all are answered; no worker. How long an answer takes."""
+
+    def run() -> Mapping[str, float]:
+        with system.open(with_worker=False) as door:
+            _until_open(door)
+            _post(stand, door, messages=_WARM_UP)
+            found = _post(stand, door, messages=requests, in_bursts=True)
+            return {"send_burst_p50": found["p50_ms"], "send_burst_p99": found["p99_ms"]}
+
+    return run
+
+
 def _timed(stand: Stand, door: Door, *, messages: int, before: int, batch: int = 1) -> float:
     """Messages a second."""
     began: float = _post(stand, door, messages=messages, batch=batch)["began"] / 1e9
     return messages / (_last_sent(stand, door, before + messages) - began)
 
 
-def _post(stand: Stand, door: Door, *, messages: int, batch: int = 1) -> dict[str, Any]:
+def _post(stand: Stand, door: Door, *, messages: int, batch: int = 1, in_bursts: bool = False) -> dict[str, Any]:
     load = Load(
-        port=door.port, sessions=list(door.sessions), messages=messages, headers=dict(door.headers), batch=batch
+        port=door.port,
+        sessions=list(door.sessions),
+        messages=messages,
+        headers=dict(door.headers),
+        batch=batch,
+        in_bursts=in_bursts,
     )
     command = [sys.executable, "-m", "local.bench.http_load", load.to_json()]
     found: dict[str, Any] = json.loads(finished(command, environment=stand.environment(), folder=stand.folder))
