@@ -22,6 +22,7 @@ _VERSION: Final = "6.25.0"
 _RESOURCE: Final = re.compile(r'^resource "(aws_\w+)"', re.MULTILINE)
 _DATA: Final = re.compile(r'^data "(aws_\w+)"', re.MULTILINE)
 _RUN_S: Final = 150
+_FETCH_S: Final = 60
 
 _LAUNCHER: Final = """\
 #!/bin/sh
@@ -99,9 +100,13 @@ def _environment(folder: Path) -> Path:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=_RUN_S)
+    name = f"`{Path(command[0]).name} {command[1]}`"
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=_FETCH_S)
+    except subprocess.TimeoutExpired:
+        raise Missing(f"{name} took longer than {_FETCH_S} s") from None
     if done.returncode:
-        raise Missing(f"`{Path(command[0]).name} {command[1]}` failed: {done.stderr.strip()[-300:]}")
+        raise Missing(f"{name} failed: {done.stderr.strip()[-300:]}")
 
 
 class Terraform:
