@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidTag
 from google.protobuf.message import DecodeError
 
 from local.fake_whatsapp.exchange import Exchange
+from local.fake_whatsapp.farewell import Farewell
 from local.fake_whatsapp.media import HOST
 from local.fake_whatsapp.pairing import WaitingClient
 from local.fake_whatsapp.protocol import channel
@@ -33,8 +34,7 @@ BIND_PAUSE_S = 0.05
 LARGEST_MEDIA_BYTES = 128 * 1024 * 1024
 CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
 NOT_LINKED = Node("failure", {"reason": "401"})
-# As in a session: a client forgets what it has not handled when its socket closes.
-FAREWELL_S = 0.5
+NO_SERVICE = Node("failure", {"reason": "503"})
 
 
 class Proxy:
@@ -153,10 +153,23 @@ async def _serve_client(exchange: Exchange, websocket: web.WebSocketResponse, *,
 async def _log_in(exchange: Exchange, client: Channel, *, phone: str, number: int) -> None:
     device = exchange.devices.get(phone)
     if device is None or device.number != number:
-        await client.send(NOT_LINKED)
-        await asyncio.sleep(FAREWELL_S)
+        await _turn_away(client, NOT_LINKED)
         return
     if exchange.faults.refuses(phone):
-        client.abort()
+        await _turn_away(client, NO_SERVICE)
         return
     await Session(exchange, client, device).run()
+
+
+async def _turn_away(client: Channel, word: Node) -> None:
+    """Say why there is no session, and hang up once that was heard. Raises ChannelClosed at the end, in a group.
+
+    whatsmeow misses an end that comes before its own side of the handshake has returned: it holds the dead socket for
+    minutes and does not connect again.
+    """
+    farewell = Farewell(client)
+    async with asyncio.TaskGroup() as tasks:
+        await farewell.say(word)
+        tasks.create_task(farewell.hang_up())
+        while True:
+            farewell.listen(await client.receive())
