@@ -5,7 +5,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,11 +42,13 @@ class Running:
 
 
 @asynccontextmanager
-async def running(*, data_dir: Path, ready_file: Path, log: Path) -> AsyncIterator[Running]:
+async def running(
+    *, data_dir: Path, ready_file: Path, log: Path, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Running]:
     """Start everything, with a fake WhatsApp server; at the end stop it and wait until no process is left.
 
-    Nothing of the caller's settings reaches it, so that a demo never touches a real database or a real account.
-    Raises DemoStopped when it does not get ready.
+    `settings` are more variables for it. Nothing of the caller's settings reaches it, so that a demo never touches a
+    real database or a real account. Raises DemoStopped when it does not get ready.
     """
     try:
         await asyncio.to_thread(data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
@@ -57,7 +59,7 @@ async def running(*, data_dir: Path, ready_file: Path, log: Path) -> AsyncIterat
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
             *command,
-            env=_environment(),
+            env={**_environment(), **(settings or {})},
             # A `.env` lies in the checkout; here there is none.
             cwd=data_dir,
             stdin=asyncio.subprocess.DEVNULL,
