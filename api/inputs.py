@@ -24,6 +24,7 @@ from pydantic import (
 
 from shared.db.api_keys import Scope
 from shared.domain import content
+from shared.domain.connection_config import ConnectionConfig
 from shared.domain.content import MessageRef, Phone, storable
 from shared.domain.errors import InvalidInput
 from shared.domain.jid import Jid, parse_jid
@@ -31,7 +32,6 @@ from shared.domain.message import MessageType
 
 _MAX_JSON_BYTES: Final = 16_384
 _MAX_TTL_S: Final = 31_536_000  # a year
-_MAX_RATE: Final = 100_000
 MAX_BATCH: Final = 1000
 
 
@@ -98,28 +98,12 @@ class Pairing(Input):
         return self
 
 
-class Config(Input):
-    """A connection's settings. What ZapHub does not know is kept for the session host."""
-
-    model_config = ConfigDict(extra="allow")
-
-    send_rate_per_minute: StrictInt | None = Field(
-        None, ge=0, le=_MAX_RATE, description="0: no limit; null: as the service is set"
-    )
-    send_weight: StrictInt = Field(1, ge=1, le=100, description="messages in its turn, when connections take turns")
-
-    @model_validator(mode="after")
-    def _is_small(self) -> Self:
-        _small(self.model_dump())
-        return self
-
-
 class CreateConnection(Input):
     label: Label
     external_id: Name | None = None
     webhook_url: Url | None = None
     webhook_secret: SecretStr | None = Field(None, max_length=255)
-    config: Config = Config()
+    config: ConnectionConfig = ConnectionConfig()
     pairing: Pairing = Pairing()
     metadata: JsonObject = Field(default_factory=dict)
 
@@ -137,7 +121,7 @@ class PatchConnection(Input):
     external_id: Name | None = None
     webhook_url: Url | None = None
     webhook_secret: SecretStr | None = Field(None, max_length=255)
-    config: Config | None = None
+    config: ConnectionConfig | None = None
     metadata: JsonObject | None = None
 
     @model_validator(mode="after")

@@ -6,11 +6,12 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from api.auth import Principal
-from api.inputs import Config, CreateConnection, PatchConnection
+from api.inputs import CreateConnection, PatchConnection
 from api.resources import Resources
 from shared.db import connections, idempotency, lifecycle, message_bulk, messages, webhooks
 from shared.db.idempotency import KeyedRequest
 from shared.db.pool import Connection, Record
+from shared.domain.connection_config import ConnectionConfig
 from shared.domain.errors import Conflict, InvalidInput, NotFound
 from shared.domain.ids import ConnectionId
 from shared.domain.jobs import Enqueued, JobState, QueueName
@@ -83,7 +84,7 @@ async def create_within(
         tenant_id=caller.tenant_id,
         label=wanted.label,
         external_id=wanted.external_id,
-        config=wanted.config.model_dump(exclude_unset=True),
+        config=wanted.config.to_store(),
         metadata=wanted.metadata,
         pairing_method=wanted.pairing.method.value,
         pairing_phone=wanted.pairing.phone,
@@ -124,7 +125,7 @@ async def patch(parts: Resources, caller: Principal, connection_id: UUID, wanted
             row["id"],
             label=row["label"] if wanted.label is None else wanted.label,
             external_id=external_id,
-            config=row["config"] if wanted.config is None else wanted.config.model_dump(exclude_unset=True),
+            config=row["config"] if wanted.config is None else wanted.config.to_store(),
             metadata=row["metadata"] if wanted.metadata is None else wanted.metadata,
         )
         if wanted.config is not None:
@@ -255,7 +256,7 @@ async def _judged(parts: Resources, url: str | None) -> Target | None:
     return await Rule(allow=tuple(parts.settings.webhook_allow_networks)).check(url)
 
 
-async def _limit(connection: Connection, connection_id: ConnectionId, config: Config) -> None:
+async def _limit(connection: Connection, connection_id: ConnectionId, config: ConnectionConfig) -> None:
     """Give its sends a rate of their own, or the queue's, and their weight."""
     await ledger.set_group(
         connection,

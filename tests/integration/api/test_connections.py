@@ -71,6 +71,9 @@ async def test_a_secret_that_was_brought_is_not_shown(api: httpx.AsyncClient) ->
         ({"label": "a", "config": {"send_rate_per_minute": -1}}, "/config/send_rate_per_minute"),
         ({"label": "a", "config": {"send_rate_per_minute": "5"}}, "/config/send_rate_per_minute"),
         ({"label": "a", "config": {"send_weight": 0}}, "/config/send_weight"),
+        ({"label": "a", "config": {"own": True}}, "/config/own"),
+        ({"label": "a", "config": {"reject_calls": {"enabled": "yes"}}}, "/config/reject_calls/enabled"),
+        ({"label": "a", "config": {"proxy": "ftp://10.0.0.1:1"}}, "/config/proxy"),
         ({"label": "a", "webhook_secret": "whsec_x"}, ""),
         ({"label": "a", "webhook_url": "https://192.0.2.1/", "webhook_secret": "short"}, "/webhook_secret"),
         ({"label": "a", "webhook_url": "ftp://example.com"}, "/webhook_url"),
@@ -191,7 +194,7 @@ async def test_a_webhook_may_be_added_moved_and_taken_away(api: httpx.AsyncClien
 async def test_a_rate_of_its_own_reaches_the_group(
     api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
 ) -> None:
-    await api.patch(f"/connections/{connection['id']}", json={"config": {"send_rate_per_minute": 7, "own": True}})
+    await api.patch(f"/connections/{connection['id']}", json={"config": {"send_rate_per_minute": 7}})
 
     rate = await database.fetchval(
         "SELECT rate_per_minute FROM job_groups WHERE grp = $1 AND queue = 4", connection["id"]
