@@ -1,7 +1,8 @@
 """Every setting: its name, unit, default and bounds. The only reader of the environment.
 
-Variables have the prefix `ZAPHUB_`; a `.env` file in the working directory is read too. A wrong value stops the start
-with the variable's name (`load` raises Misconfigured). `.env.example` lists all of them.
+Variables have the prefix `ZAPHUB_`; a `.env` file in the working directory is read too, and what both leave unset comes
+from the secret that ZAPHUB_SECRETS_ARN names. A wrong value stops the start with the variable's name (`load` raises
+Misconfigured). `.env.example` lists all of them.
 """
 
 import ipaddress
@@ -12,8 +13,15 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from shared import secrets
 from shared.domain.errors import Misconfigured
 from shared.domain.jobs import QueueName
 
@@ -53,6 +61,12 @@ def _media_store(value: str) -> str:
     return value
 
 
+def _secrets_arn(value: str) -> str:
+    if not secrets.ARN.match(value):
+        raise ValueError("must be the ARN of a secret, arn:aws:secretsmanager:…:secret:…")
+    return value
+
+
 class CompatDoor(StrEnum):
     """A door for clients of another gateway (docs/migration.md)."""
 
@@ -68,6 +82,19 @@ DatabaseUrl = Annotated[str, _url(("postgresql", "postgres"))]
 RedisUrl = Annotated[str, _url(("redis", "rediss", "unix"))]
 MediaStoreUrl = Annotated[str, AfterValidator(_media_store)]
 HttpUrl = Annotated[str, _url(("http", "https"))]
+SecretsArn = Annotated[str, AfterValidator(_secrets_arn)]
+
+
+class _SecretsSource(EnvSettingsSource):
+    """What the environment leaves unset, from the secret that it names; no call of AWS when it names none."""
+
+    def __call__(self) -> dict[str, Any]:
+        arn = self.current_state.get("secrets_arn")
+        # A wrong one is reported with all else that is wrong.
+        if not isinstance(arn, str) or not secrets.ARN.match(arn):
+            return {}
+        self.env_vars = {name.lower(): value for name, value in secrets.fetch(arn).items() if value}
+        return super().__call__()
 
 
 class Settings(BaseSettings):
@@ -81,6 +108,18 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         hide_input_in_errors=True,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - files of secrets are nobody's
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The earlier ones win: arguments, environment, `.env`, the secret."""
+        return init_settings, env_settings, dotenv_settings, _SecretsSource(settings_cls)
 
     database_url: DatabaseUrl = Field(description="Postgres; unset: an embedded one under DATA_DIR", repr=False)
     redis_url: RedisUrl | None = Field(
@@ -175,6 +214,9 @@ class Settings(BaseSettings):
     )
 
     sqs_queue_urls: dict[QueueName, str] = Field({}, description="JSON object of queue name to SQS URL")
+    secrets_arn: SecretsArn | None = Field(
+        None, description="a secret of AWS Secrets Manager: JSON of variable to value, for those that are unset"
+    )
 
     run_dir: Path | None = Field(None, description="set by the supervisor: where parts announce that they are ready")
     part: str = Field("", description="set by the supervisor: this part's name")
@@ -201,7 +243,10 @@ def explain(error: ValidationError) -> str:
 
 @cache
 def load() -> Settings:
-    """Read the environment once. Raises Misconfigured naming each wrong variable."""
+    """Read the environment once. Raises Misconfigured naming each wrong variable; the next call tries again.
+
+    With ZAPHUB_SECRETS_ARN it calls AWS, blocks for 14 s at most and may raise Unavailable.
+    """
     try:
         return Settings()
     except ValidationError as error:
