@@ -2,11 +2,6 @@
 
 from typing import Final
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
 from shared.domain.errors import Misconfigured
 from shared.settings import Settings
 
@@ -21,6 +16,12 @@ async def refuse_eviction(settings: Settings) -> None:
     """
     if settings.transport != "redis" or settings.redis_url is None:
         return
+    # Here, as a Lambda on SQS starts without these sixty modules.
+    from redis.asyncio import Redis  # noqa: PLC0415 - as above
+    from redis.asyncio.retry import Retry  # noqa: PLC0415 - as above
+    from redis.backoff import NoBackoff  # noqa: PLC0415 - as above
+    from redis.exceptions import RedisError  # noqa: PLC0415 - as above
+
     client = Redis.from_url(
         settings.redis_url,
         socket_timeout=_TIMEOUT_S,
