@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+from api import connection_proxies
 from api.auth import Principal
 from api.inputs import CreateConnection, PatchConnection
 from api.resources import Resources
@@ -58,6 +59,7 @@ async def create(parts: Resources, caller: Principal, wanted: CreateConnection, 
     Raises InvalidInput for a webhook that may not be, Conflict when the external id or the idempotency key is taken.
     """
     target = await _judged(parts, wanted.webhook_url)
+    await connection_proxies.judge(parts, wanted.config)
     async with parts.queues.transaction() as tx:
         return await create_within(tx, parts, caller, wanted, keyed, target=target)
 
@@ -91,6 +93,8 @@ async def create_within(
     ):
         raise _external_id_taken()
     await _limit(tx.connection, connection_id, wanted.config)
+    if wanted.config.proxy is not None:
+        await connection_proxies.keep(tx.connection, parts, connection_id, wanted.config)
     registered = target and await endpoints.create_for_connection(
         tx.connection,
         connection_id,
@@ -110,6 +114,7 @@ async def create_within(
 async def patch(parts: Resources, caller: Principal, connection_id: UUID, wanted: PatchConnection) -> Changed:
     """Change what is given. Raises NotFound, InvalidInput, and Conflict when another connection has the external id."""
     target = await _judged(parts, wanted.webhook_url)
+    await connection_proxies.judge(parts, wanted.config)
     async with parts.queues.transaction() as tx:
         row = await _locked(tx, caller, connection_id)
         given = wanted.model_fields_set
@@ -130,6 +135,7 @@ async def patch(parts: Resources, caller: Principal, connection_id: UUID, wanted
         )
         if wanted.config is not None:
             await _limit(tx.connection, row["id"], wanted.config)
+            await connection_proxies.keep(tx.connection, parts, row["id"], wanted.config)
             tx.ring(QueueName.MESSAGE_SEND)
         secret = await _patch_webhook(tx.connection, parts, wanted, row, target)
         return Changed(connection=await lifecycle.shown(tx.connection, row["id"]), webhook_secret=secret)

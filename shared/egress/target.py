@@ -104,7 +104,7 @@ class Rule:
                 pointer,
             ) from None
         except (OSError, UnicodeError):
-            if _is_inside_name(parsed.raw_host.decode("ascii")):
+            if is_inside_name(parsed.raw_host.decode("ascii")):
                 raise _refused(
                     "the URL's host does not resolve and only exists inside a network. When it resolves, "
                     "ZAPHUB_WEBHOOK_ALLOW_NETWORKS can allow its network.",
@@ -176,7 +176,7 @@ def _unmapped(address: Address) -> Address:
     return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
-def _is_inside_name(host: str) -> bool:
+def is_inside_name(host: str) -> bool:
     name = host.rstrip(".").lower()
     if _NUMBER.fullmatch(name.rpartition(".")[2]):
         return True  # an address that the resolver does not read, such as `127.0.0.1.`
