@@ -28,6 +28,7 @@ ZapHub, a self-hosted WhatsApp gateway.
   ./zh keys create --name N --scopes S[,S]     an API key; also: keys list, keys revoke ID
   ./zh migrate           bring the database's schema up to date
   ./zh check             format, lint, types and import rules
+  ./zh backup            everything that it needs to come back, in one file; ./zh restore FILE brings it back
   ./zh bench             measure against other queues
   ./zh api | worker | session-host | scheduler | fake-whatsapp     one part alone
 
@@ -167,6 +168,14 @@ def _demo(arguments: list[str]) -> int:
     return _elsewhere("local.demo.main", arguments, name="demo")
 
 
+def _backup(arguments: list[str]) -> int:
+    return _elsewhere("local.backup.backup", arguments, name="backup")
+
+
+def _restore(arguments: list[str]) -> int:
+    return _elsewhere("local.backup.restore", arguments, name="restore")
+
+
 def _bench(arguments: list[str]) -> int:
     return _elsewhere("local.bench.main", arguments, name="bench")
 
@@ -200,9 +209,11 @@ def _absent(what: str) -> int:
 
 # These take what follows as it is, `--help` included.
 _HANDED_ON: dict[str, Callable[[list[str]], int]] = {
+    "backup": _backup,
     "bench": _bench,
     "demo": _demo,
     "fake-whatsapp": _fake_whatsapp,
+    "restore": _restore,
     "test": _test,
 }
 

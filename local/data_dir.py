@@ -99,9 +99,15 @@ class DataDir:
     def secrets(self) -> dict[str, str]:
         """Return this folder's `admin_key`, `secret_key` and `host_token`, made at the first call.
 
-        They are kept in a file that only its owner can read. Call it holding the claim.
+        They are kept in a file that only its owner can read. Call it holding the claim. Raises Misconfigured for a
+        database whose secrets are gone: new ones would open nothing of what it holds.
         """
         path = self.secrets_file
+        if self.postgres.is_dir() and not path.exists():
+            raise Misconfigured(
+                f"{self.postgres} holds a database, and its {path.name} is gone: it was deleted, or a restore was "
+                f"interrupted. Bring back {path}, or restore a backup into a new folder."
+            )
         kept: dict[str, str] = json.loads(path.read_bytes()) if path.exists() else {}
         missing = [name for name in _MADE if name not in kept]
         if missing:

