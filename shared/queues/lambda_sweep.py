@@ -36,7 +36,7 @@ class SweepEntry:
         """Sweep until nothing is left to sweep, judge the queues, and ring ahead for what falls due."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-        ended = self._loop.run_until_complete(self._invoke(context.get_remaining_time_in_millis() / 1000))
+        ended = self._loop.run_until_complete(self._invoke(context))
         return {"ended": ended}
 
     def close(self) -> None:
@@ -46,11 +46,12 @@ class SweepEntry:
             self._loop.close()
             self._loop = self._queues = None
 
-    async def _invoke(self, remaining_s: float) -> int:
+    async def _invoke(self, context: Context) -> int:
         if self._queues is not None:
             await self._queues.thaw()
         queues = self._queues or await self._start()
-        until = asyncio.get_running_loop().time() + remaining_s - _MARGIN_S
+        # Asked now: the first invocation has spent some of its time on the start.
+        until = asyncio.get_running_loop().time() + context.get_remaining_time_in_millis() / 1000 - _MARGIN_S
         sweeper = Sweeper(queues, self._every_work, outage=Outage("postgres"), on_turn=lambda: None)
         ended = 0
         async with queues.pool.acquire() as connection:
