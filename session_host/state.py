@@ -29,6 +29,7 @@ from session_host.whatsapp.port import (
     Paired,
     PairFailed,
     Profile,
+    ProxyChanged,
     QrEnded,
     QrShown,
     Replaced,
@@ -189,7 +190,7 @@ def decide(state: State, event: Event, *, now_s: float, utc: datetime) -> Decisi
             return _pairing(state, event, now_s)
         case LoggedOut() | DeviceGone() | Replaced() | Banned() | Outdated():
             return _ended(state, event, utc)
-        case Ended() | StartFailed() | JournalFailed() | StoreLost():
+        case Ended() | StartFailed() | JournalFailed() | StoreLost() | ProxyChanged():
             return _again(state, now_s, reason=_WHY_AGAIN[type(event)])
         case Profile():
             return state, (Describe(event),)
@@ -201,11 +202,12 @@ def decide(state: State, event: Event, *, now_s: float, utc: datetime) -> Decisi
     assert_never(event)
 
 
-_WHY_AGAIN: Final[dict[type[Ended | StartFailed | JournalFailed | StoreLost], str]] = {
+_WHY_AGAIN: Final[dict[type[Ended | StartFailed | JournalFailed | StoreLost | ProxyChanged], str]] = {
     Ended: "library_ended",
     StartFailed: "start_failed",
     JournalFailed: "journal_failed",
     StoreLost: "store_away",
+    ProxyChanged: "proxy_changed",
 }
 
 

@@ -8,7 +8,7 @@ import asyncio
 import ctypes
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from neonize.aioze.client import NewAClient
@@ -19,6 +19,7 @@ from neonize.proto import Neonize_pb2 as envelope
 from session_host.whatsapp import inbound
 from session_host.whatsapp.port import (
     Banned,
+    CallOffered,
     ClientEvent,
     Connected,
     ConnectFailed,
@@ -28,6 +29,7 @@ from session_host.whatsapp.port import (
     KeepAliveLost,
     KeepAliveRestored,
     LoggedOut,
+    OnCall,
     Outdated,
     Paired,
     PairFailed,
@@ -41,6 +43,8 @@ from session_host.whatsapp.port import (
 
 # Any in this module: neonize ships no types.
 
+Told = TypeVar("Told")
+
 log = structlog.get_logger(__name__)
 
 _REASONS: Final = envelope.ConnectFailureReason.DESCRIPTOR.values_by_number
@@ -50,9 +54,12 @@ _BANS: Final = envelope.TemporaryBan.TempBanReason.DESCRIPTOR.values_by_number
 class Bridge:
     """Takes one client's events off the library's threads. `first_sign` is set by the first of them."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, emit: Emit, record: Record) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, emit: Emit, record: Record, on_call: OnCall = lambda _: None
+    ) -> None:
         self._loop = loop
         self._emit = emit
+        self._on_call = on_call
         self._record = record
         self.first_sign = asyncio.Event()
         self.is_closed = False
@@ -70,11 +77,7 @@ class Bridge:
 
     def emit(self, event: ClientEvent) -> None:
         """Tell the session, on the loop; from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._on_loop, event)
-        except RuntimeError:
-            # The loop is closed: the process is ending.
-            return
+        self._on_the_loop(self._emit, event)
 
     def deliver(self, code: int, raw: bytes) -> None:
         """One event of the library. Runs in its thread and never raises: nobody there could catch it."""
@@ -83,6 +86,8 @@ class Bridge:
             self._signal()
             if code in _FROM_THE_WIRE:
                 self._write_down(code, raw)
+            elif code in _CALLS:
+                self._on_the_loop(self._on_call, _call(INT_TO_EVENT[code].FromString(raw)))
             elif (translate := _TRANSLATIONS.get(code)) is not None:
                 self.has_logged_in = self.has_logged_in or code == _CODE["Connected"]
                 event = translate(INT_TO_EVENT[code].FromString(raw))
@@ -113,9 +118,16 @@ class Bridge:
             except RuntimeError:
                 return
 
-    def _on_loop(self, event: ClientEvent) -> None:
+    def _on_the_loop(self, hear: Callable[[Told], None], told: Told) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._tell, hear, told)
+        except RuntimeError:
+            # The loop is closed: the process is ending.
+            return
+
+    def _tell(self, hear: Callable[[Told], None], told: Told) -> None:
         if not self.is_closed:
-            self._emit(event)
+            hear(told)
 
     def told_qr(self, code: str) -> None:
         self._signal()
@@ -132,7 +144,7 @@ class _Events(NeonizeEvent):  # type: ignore[misc]  # neonize ships no types
     def __init__(self, client: Any, bridge: Bridge) -> None:  # noqa: ANN401 - neonize ships no types
         super().__init__(client)
         self._bridge = bridge
-        self.list_func = dict.fromkeys([*_TRANSLATIONS, *_FROM_THE_WIRE])
+        self.list_func = dict.fromkeys([*_TRANSLATIONS, *_FROM_THE_WIRE, *_CALLS])
 
     def execute(self, _uuid: bytes, binary: int, size: int, code: int) -> None:
         self._bridge.deliver(code, ctypes.string_at(binary, size))
@@ -198,6 +210,20 @@ def _logged_out(event: Any) -> ClientEvent:  # noqa: ANN401 - neonize ships no t
     return LoggedOut(_REASONS[event.Reason].name.lower())
 
 
+def _call(event: Any) -> CallOffered:  # noqa: ANN401 - neonize ships no types
+    meta = event.basicCallMeta
+    creator, other = meta.callCreator, meta.callCreatorAlt
+    known = other if creator.Server == inbound.LIDS and other.Server == inbound.NUMBERS else creator
+    return CallOffered(
+        call_id=meta.callID,
+        caller=inbound.text_of(known),
+        wire_caller=inbound.text_of(creator),
+        # Only a notice says of what type the call is.
+        is_group=getattr(event, "type", "") == "group",
+        timestamp_ms=inbound.milliseconds(meta.timestamp),
+    )
+
+
 _CODE: Final[dict[str, int]] = {type_.__name__: code for type_, code in EVENT_TO_INT.items()}
 
 _TRANSLATIONS: Final[dict[int, Callable[[Any], ClientEvent | None]]] = {
@@ -213,6 +239,7 @@ _TRANSLATIONS: Final[dict[int, Callable[[Any], ClientEvent | None]]] = {
     _CODE["ClientOutdated"]: lambda _: Outdated(),
     _CODE["Disconnected"]: lambda _: Disconnected(),
 }
+_CALLS: Final = frozenset({_CODE["CallOffer"], _CODE["CallOfferNotice"]})
 _FROM_THE_WIRE: Final[dict[int, Callable[[Any], WireRecord | None]]] = {
     _CODE["Message"]: inbound.message,
     _CODE["Receipt"]: inbound.receipt,

@@ -14,7 +14,7 @@ import structlog
 from neonize._binder import ProxySettings
 from neonize.exc import NeonizeError
 from neonize.proto.waCompanionReg import WAWebProtobufsCompanionReg_pb2 as companion
-from neonize.utils.enum import ChatPresence, ChatPresenceMedia, ClientName, ClientType, ReceiptType
+from neonize.utils.enum import ChatPresence, ChatPresenceMedia, ClientName, ClientType, Presence, ReceiptType
 
 from session_host.device_store import DeviceStore
 from session_host.whatsapp import contents, media, refusals
@@ -59,7 +59,10 @@ class NeonizeClient:
         device = self._spec.device_jid
         if device is not None and not await self._store.has_device(device):
             raise DeviceMissing(device)
-        bridge = self._bridge = Bridge(asyncio.get_running_loop(), emit=self._spec.emit, record=self._spec.record)
+        proxy = await self._spec.proxy_url() or self._library.proxy_url
+        bridge = self._bridge = Bridge(
+            asyncio.get_running_loop(), emit=self._spec.emit, record=self._spec.record, on_call=self._spec.on_call
+        )
         # new_device: without it a client that pairs would take over the store's first device.
         client = self._client = BridgedClient(
             self._store.dsn,
@@ -70,7 +73,6 @@ class NeonizeClient:
         )
         client.attach(bridge)
         self._library.kept.append(client)
-        proxy = self._library.proxy_url
         async with self._library.gate.writing():
             self._pump = await client.connect(None if proxy is None else ProxySettings(proxy))
             sign = asyncio.ensure_future(bridge.first_sign.wait())
@@ -219,6 +221,14 @@ class NeonizeClient:
             )
         )
 
+    async def show_presence(self, *, is_available: bool) -> Shown | Refused | NotConnected:
+        presence = Presence.AVAILABLE if is_available else Presence.UNAVAILABLE
+        return _shown(await self._call(lambda: self._client.send_presence(presence), timeout_s=_SHOW_S))
+
+    async def reject_call(self, wire_caller: str, call_id: str) -> Shown | Refused | NotConnected:
+        caller = jid_of(wire_caller)
+        return _shown(await self._call(lambda: self._client.reject_call(caller, call_id), timeout_s=_SHOW_S))
+
     async def _call(
         self,
         call: "Any",  # noqa: ANN401 - neonize ships no types
@@ -256,7 +266,7 @@ def _shown(answer: object) -> Shown | Refused | NotConnected:
     if isinstance(answer, Refused | NotConnected):
         return answer
     if isinstance(answer, Ambiguous):
-        return Refused(code="UNAVAILABLE", detail="The library did not answer in time.")
+        return Refused(code="UNAVAILABLE", detail="The library did not do it, or not in time.")
     return Shown()
 
 

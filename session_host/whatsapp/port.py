@@ -3,7 +3,7 @@
 A client object is one attempt: it starts once and stops once. A session that reconnects makes a new one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -115,6 +115,22 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyChanged:
+    """The connection is to go through another proxy, or none any more: stop the client, make a new one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOffered:
+    """Somebody calls. `caller` is the number's JID where that is known, `wire_caller` what a rejection must name."""
+
+    call_id: str
+    caller: str
+    wire_caller: str
+    is_group: bool
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class JournalFailed:
     """An inbound message could not be written down: the socket must close, so that WhatsApp keeps the rest."""
 
@@ -138,6 +154,7 @@ ClientEvent = (
     | ConnectFailed
     | Ended
     | JournalFailed
+    | ProxyChanged
 )
 
 
@@ -249,19 +266,37 @@ class WhatsAppClient(Protocol):
     async def mark_read(self, chat: str, sender: str, wire_ids: tuple[WireId, ...]) -> Shown | Refused | NotConnected:
         """Let the writer of these messages see that they were read."""
 
+    async def show_presence(self, *, is_available: bool) -> Shown | Refused | NotConnected:
+        """Let contacts see it online or not, until the socket closes. Refused while the phone's name is not known."""
+
+    async def reject_call(self, wire_caller: str, call_id: str) -> Shown | Refused | NotConnected:
+        """Decline a call that was offered."""
+
 
 Emit = Callable[[ClientEvent], None]  # called on the loop
+OnCall = Callable[[CallOffered], None]  # called on the loop
+ProxyUrl = Callable[[], Awaitable[str | None]]
 Record = Callable[[WireRecord], None]  # called in the library's thread; returns once it is on disk, or raises OSError
+
+
+async def _no_proxy() -> str | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSpec:
-    """Which device to connect, None to pair a new one, and where to tell what happens."""
+    """Which device to connect, None to pair a new one, and where to tell what happens.
+
+    `proxy_url` is asked at each start: the proxy to take, with its password; None: the way that all of this process
+    take. It raises Unavailable while that cannot be said.
+    """
 
     connection_id: ConnectionId
     device_jid: str | None
     emit: Emit = field(repr=False)
     record: Record = field(repr=False)
+    on_call: OnCall = field(default=lambda _: None, repr=False)
+    proxy_url: ProxyUrl = field(default=_no_proxy, repr=False)
 
 
 ClientFactory = Callable[[ClientSpec], WhatsAppClient]

@@ -6,7 +6,7 @@ per send, what came in written down before anything else.
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from session_host.votes import PollSecret
 from session_host.whatsapp.port import (
     Banned,
+    CallOffered,
     ClientEvent,
     ClientSpec,
     Connected,
@@ -81,12 +82,7 @@ class SimulatedWhatsApp:
         client = self._pairing.pop(code)
         device = f"{phone}:{next(self._numbers)}{NUMBERS}"
         self.devices.add(device)
-        client.spec = ClientSpec(
-            connection_id=client.spec.connection_id,
-            device_jid=device,
-            emit=client.spec.emit,
-            record=client.spec.record,
-        )
+        client.spec = replace(client.spec, device_jid=device)
         client.tell(QrEnded("success"))
         client.tell(Paired(device))
         self._log_in(client, device)
@@ -120,6 +116,14 @@ class SimulatedWhatsApp:
         """A contact's phone tells what became of a message."""
         now_ms = int(datetime.now(UTC).timestamp() * 1000)
         self._client_of(phone).write_down(Receipt(wire_ids=(wire_id,), status=status, timestamp_ms=now_ms))
+
+    def call(self, phone: str, *, caller: str, call_id: str) -> None:
+        """A contact calls the session."""
+        jid = f"{caller}{NUMBERS}"
+        now_ms = int(datetime.now(UTC).timestamp() * 1000)
+        self._client_of(phone).spec.on_call(
+            CallOffered(call_id=call_id, caller=jid, wire_caller=jid, is_group=False, timestamp_ms=now_ms)
+        )
 
     def expire_code(self, code: str) -> None:
         """Nobody scanned the last code of a set."""
@@ -248,9 +252,11 @@ class SimulatedClient:
     def __init__(self, spec: ClientSpec, server: SimulatedWhatsApp) -> None:
         self.spec = spec
         self._server = server
+        self.proxy_url: str | None = None
         self._is_stopped = False
 
     async def start(self) -> None:
+        self.proxy_url = await self.spec.proxy_url()
         self._server.begin(self)
 
     async def stop(self, *, deadline_s: float) -> bool:  # noqa: ARG002 - the port's argument; this one always ends
@@ -290,6 +296,12 @@ class SimulatedClient:
 
     async def mark_read(self, chat: str, sender: str, wire_ids: tuple[WireId, ...]) -> Shown | Refused | NotConnected:
         return self._server.see(self, (chat, sender, *wire_ids))
+
+    async def show_presence(self, *, is_available: bool) -> Shown | Refused | NotConnected:
+        return self._server.see(self, ("presence", "available" if is_available else "unavailable"))
+
+    async def reject_call(self, wire_caller: str, call_id: str) -> Shown | Refused | NotConnected:
+        return self._server.see(self, (wire_caller, "reject", call_id))
 
     def tell(self, event: ClientEvent) -> None:
         if not self._is_stopped:
