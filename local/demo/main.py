@@ -22,6 +22,10 @@ from local.demo.story import Story, new_secret
 from local.demo.tour import Tour
 
 _HELD, _DID_NOT_HOLD, _NOT_HERE, _INTERRUPTED = 0, 1, 2, 130
+_HERE = "Postgres, Valkey, the API, a worker, the session host and a fake WhatsApp server"
+_AS_LAMBDA = (
+    "Postgres, an SQS, the API and the functions in a local Lambda, the session host and a fake WhatsApp server"
+)
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REQUEST_TIMEOUT_S = 40  # longer than the wait for a QR code
 
@@ -31,14 +35,12 @@ class _Options:
     data_dir: Path | None
     keep: bool
     tour: bool
+    use_lambda: bool
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the demo; 0 when its table holds, 1 when not, 2 when this machine or version cannot, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
-    if getattr(options, "lambda"):
-        sys.stderr.write("zh: demo --lambda comes in a later version.\n")
-        return _NOT_HERE
     if sys.platform != "linux":
         sys.stderr.write(
             f"zh: demo needs Linux, and this is {sys.platform}: the way from the WhatsApp library to the fake server, "
@@ -50,7 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     screen = Screen()
     code = _DID_NOT_HOLD
     try:
-        code = asyncio.run(_demo(_Options(data_dir, options.keep, options.tour), folder, data_dir, screen))
+        wanted = _Options(data_dir, options.keep, options.tour, options.use_lambda)
+        code = asyncio.run(_demo(wanted, folder, data_dir, screen))
     finally:
         if code == _DID_NOT_HOLD:
             screen.say(f"logs: {folder / 'up.log'}, and one file a part in {data_dir / 'logs'}")
@@ -69,7 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keep", action="store_true", help="leave it running at the end, until Ctrl-C")
     parser.add_argument("--data-dir", type=Path, metavar="D", help="keep the data there; a temporary folder unless set")
     parser.add_argument("--tour", action="store_true", help="then send and receive every type, and show a table of it")
-    parser.add_argument("--lambda", action="store_true", help="run the functions in a local Lambda (a later version)")
+    parser.add_argument(
+        "--lambda",
+        dest="use_lambda",
+        action="store_true",
+        help="run the API and the functions in a local Lambda, on SQS",
+    )
     return parser
 
 
@@ -93,15 +101,20 @@ async def _told(options: _Options, folder: Path, data_dir: Path, screen: Screen)
     async with AsyncExitStack() as held:
         receiver = await held.enter_async_context(sink.listening(new_secret()))
         held.callback(lambda: screen.say("everything is stopped"))
-        screen.say("starting Postgres, Valkey, the API, a worker, the session host and a fake WhatsApp server")
-        started = running(data_dir=data_dir, ready_file=folder / "ready.json", log=folder / "up.log")
+        screen.say(f"starting {_AS_LAMBDA if options.use_lambda else _HERE}")
+        started = running(
+            data_dir=data_dir,
+            ready_file=folder / "ready.json",
+            log=folder / "up.log",
+            options=["--lambda"] if options.use_lambda else [],
+        )
         zaphub = await held.enter_async_context(started)
         about = zaphub.about()
         screen.say(f"ready: {about['api_url']}", good=True)
         key = {"Authorization": f"Bearer {about['api_key']}"}
         api = await held.enter_async_context(_client(about["api_url"], key))
         fake = await held.enter_async_context(_client(about["fake_whatsapp_url"], {}))
-        story = Story(api, fake, zaphub, receiver, screen)
+        story = Story(api, fake, zaphub, receiver, screen, is_lambda=options.use_lambda)
         found = await story.tell()
         screen.table(found)
         holds = found.holds

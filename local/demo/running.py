@@ -5,7 +5,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,19 +43,24 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    *, data_dir: Path, ready_file: Path, log: Path, settings: Mapping[str, str] | None = None
+    *,
+    data_dir: Path,
+    ready_file: Path,
+    log: Path,
+    settings: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
 ) -> AsyncIterator[Running]:
     """Start everything, with a fake WhatsApp server; at the end stop it and wait until no process is left.
 
-    `settings` are more variables for it. Nothing of the caller's settings reaches it, so that a demo never touches a
+    `settings` are more variables for it, and `options` more of `up`. Nothing of the caller's settings reaches it, so that a demo never touches a
     real database or a real account. Raises DemoStopped when it does not get ready.
     """
     try:
         await asyncio.to_thread(data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise DemoStopped(f"The data folder cannot be made: {error}. Choose another with --data-dir.") from error
-    options = ["--fake-whatsapp", "--ready-file", str(ready_file), "--data-dir", str(data_dir), "--port", "0"]
-    command = child_command([sys.executable, "-m", "local.cli", "up", *options])
+    ours = ["--fake-whatsapp", "--ready-file", str(ready_file), "--data-dir", str(data_dir), "--port", "0"]
+    command = child_command([sys.executable, "-m", "local.cli", "up", *ours, *options])
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
             *command,

@@ -25,6 +25,8 @@ _KILL_AT = 10  # messages on the wire
 _WORKER = "worker-1"
 _PAIR_TIMEOUT_S = 60
 _SETTLE_TIMEOUT_S = 120
+# A Lambda cannot renew its leases: what it held comes back when they lapse, and the sweeper looks once a minute.
+_LAMBDA_SETTLE_TIMEOUT_S = 420
 _LOOK_EVERY_S = 0.25
 _WATCH_EVERY_S = 0.02
 # What comes late would be a message sent or stored twice.
@@ -47,6 +49,7 @@ class Story:
     zaphub: Running
     sink: Sink
     screen: Screen
+    is_lambda: bool = False
     connection_id: str = ""
     phone: str = ""
     people: Sequence[str] = ()
@@ -153,6 +156,8 @@ class Story:
             raise DemoStopped("The worker was not running when it was to be killed.")
         os.kill(pid, signal.SIGKILL)
         self.screen.say(f"{_WORKER} (process {pid}) killed with {on_wire} of {MESSAGES} on the wire", good=False)
+        if self.is_lambda:
+            self.screen.say("every Lambda container died with it; what they held comes back when its leases lapse")
         return _Killed(pid, time.monotonic())
 
     async def _settled(self, look: Callable[[], Any], *, killed: "_Killed") -> Tally:
@@ -168,7 +173,7 @@ class Story:
                 await asyncio.sleep(_CALM_S)
                 last: Tally = await look()
                 return last
-            if time.monotonic() - began > _SETTLE_TIMEOUT_S:
+            if time.monotonic() - began > (_LAMBDA_SETTLE_TIMEOUT_S if self.is_lambda else _SETTLE_TIMEOUT_S):
                 return found
             await asyncio.sleep(_LOOK_EVERY_S)
 

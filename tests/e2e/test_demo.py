@@ -60,13 +60,6 @@ def test_the_demo_and_its_tour_hold_though_a_worker_is_killed_and_leave_nothing_
     assert _processes_of(tmp_path) == []
 
 
-def test_what_comes_later_is_said(tmp_path: Path) -> None:
-    ended = _demo(tmp_path, "--lambda")
-
-    assert ended.returncode == 2
-    assert "comes in a later version" in ended.stderr
-
-
 def _evidence() -> Evidence:
     sink = Sink("whsec_")
     letters = [Letter("551", "one", "m1"), Letter("551", "two", "m2")]
