@@ -6,7 +6,7 @@ network do, get none. What waits here counts as in flight: caps, rates and the o
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 from shared.domain.jobs import Job
@@ -40,11 +40,9 @@ class Ahead:
         return min(AT_MOST, int(self._slots * _WORK_S / max(self._mean_s, 1e-6)))
 
     def wanted(self, free: int) -> int:
-        """How many jobs to claim now for `free` slots and ahead; ahead alone only when half of it is used up."""
-        room = self.room
-        if free > 0 or len(self._waiting) <= room // 2:
-            return max(0, free + room - len(self._waiting))
-        return 0
+        """How many jobs to claim now for `free` slots and ahead: none until half of what there may be is used up."""
+        at_hand, at_most = len(self._waiting), free + self.room
+        return at_most - at_hand if at_hand <= at_most // 2 else 0
 
     def ran(self, duration_s: float) -> None:
         """A handler took this long."""
@@ -57,11 +55,19 @@ class Ahead:
         if any(job.stalled for job in jobs):
             self._mean_s = _SLOW_S
 
-    def take(self, count: int, *, now: float) -> list[Job]:
-        """The next jobs to start, `count` at most; never one that waited longer than HOLD_S."""
-        if not self._waiting or self._waiting[0][0] < now - HOLD_S:
+    def take(self, count: int, *, now: float, alone: Container[str] = ()) -> list[Job]:
+        """The next jobs to start, `count` at most; never one that waited longer than HOLD_S.
+
+        One whose name is in `alone` comes by itself.
+        """
+        waiting = self._waiting
+        if not waiting or waiting[0][0] < now - HOLD_S:
             return []
-        return [self._waiting.popleft()[1] for _ in range(min(count, len(self._waiting)))]
+        jobs = [waiting.popleft()[1]]
+        if jobs[0].name not in alone:
+            while waiting and len(jobs) < count and waiting[0][1].name not in alone:
+                jobs.append(waiting.popleft()[1])
+        return jobs
 
     def take_stale(self, *, now: float) -> list[Job]:
         """Those that waited longer than HOLD_S: not to be started but given back. Handlers are slow for all we know."""

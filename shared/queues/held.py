@@ -56,10 +56,9 @@ class Held:
         for job in jobs:
             self._running[job.fence] = task
 
-    def ended(self, jobs: Sequence[Job]) -> asyncio.Task[None]:
-        """The task that ran them, and ends now."""
-        [task] = {self._running.pop(job.fence) for job in jobs}
-        return task
+    def ended(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            del self._running[job.fence]
 
     def tasks(self) -> list[asyncio.Task[None]]:
         return list(set(self._running.values()))

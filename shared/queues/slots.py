@@ -33,6 +33,6 @@ class Slots:
 
     def end(self, fences: Iterable[int]) -> None:
         """These have ended."""
-        ended = set(fences)
-        self._running -= ended
-        self._overdue -= ended
+        for fence in fences:
+            self._running.discard(fence)
+            self._overdue.discard(fence)

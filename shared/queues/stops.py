@@ -29,8 +29,8 @@ class Stops:
             self._look_at(at)
 
     def forget(self, task: asyncio.Task[None]) -> None:
-        """It ended."""
-        del self._deadlines[task]
+        """It ended, whether or not it was watched."""
+        self._deadlines.pop(task, None)
         self._reasons.pop(task, None)
 
     def stop(self, task: asyncio.Task[None], why: Stop) -> None:
