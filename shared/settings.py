@@ -207,8 +207,26 @@ class Settings(BaseSettings):
 
     host_sessions: int = Field(25, ge=1, le=200, description="sessions per host child process")
     host_children: int = Field(1, ge=1, le=100, description="child processes of one session host")
-    host_bind: str = Field("127.0.0.1", description="the session host's command API listens here, on a free port")
+    host_bind: str = Field("127.0.0.1", description="the session host's command API listens here")
+    host_port: int = Field(
+        0, ge=0, le=65535, description="of a host's first child, the next one has the next port; 0: free ports"
+    )
+    host_advertise: str | None = Field(
+        None,
+        min_length=1,
+        max_length=253,
+        description="the address or name by which workers reach this host; auto: this machine's own; unset: HOST_BIND",
+    )
     host_lease_s: float = Field(10, ge=2, le=300, description="a session's lease, renewed every third of it")
+    host_connects_at_once: int = Field(
+        10, ge=1, le=200, description="sessions of a child that log in, start pairing or take in their first history"
+    )
+    host_moves_at_once: int = Field(
+        2, ge=0, le=100, description="sessions a child hands to a host with fewer at one time, 0: none"
+    )
+    host_store_connections: int = Field(
+        150, ge=0, le=10_000, description="of a child's device store to Postgres; beyond it a new child, 0: no bound"
+    )
     fake_whatsapp_url: HttpUrl | None = Field(
         None, description="control API of a fake WhatsApp server; for tests and the demo"
     )
@@ -220,6 +238,14 @@ class Settings(BaseSettings):
 
     run_dir: Path | None = Field(None, description="set by the supervisor: where parts announce that they are ready")
     part: str = Field("", description="set by the supervisor: this part's name")
+
+
+class Ecs(BaseSettings):
+    """What Amazon ECS tells a container; apart from Settings, as the name is not ours."""
+
+    model_config = SettingsConfigDict(env_prefix="", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    ecs_container_metadata_uri_v4: HttpUrl | None = Field(None, description="where a task asks for its own address")
 
 
 class Failpoint(BaseSettings):
@@ -251,6 +277,15 @@ def load() -> Settings:
         return Settings()
     except ValidationError as error:
         raise Misconfigured(explain(error)) from None
+
+
+@cache
+def load_ecs() -> Ecs:
+    """Read the environment once; outside ECS nothing is set. Raises Misconfigured for what is no URL."""
+    try:
+        return Ecs()
+    except ValidationError as error:
+        raise Misconfigured("ECS_CONTAINER_METADATA_URI_V4 is no http URL.") from error
 
 
 @cache

@@ -1,8 +1,9 @@
 """The hosts table: which session host processes live, where they listen, and who holds a session."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.db.pool import Connection, Pool
+from shared.db.pool import Connection, Pool, Record
 from shared.db.sql import load
 from shared.domain.ids import ConnectionId, HostId
 
@@ -16,7 +17,7 @@ FORGET_S = 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveHost:
-    """A host with room. `sessions` counts what it holds."""
+    """A host. `sessions` counts what it holds."""
 
     id: HostId
     address: str
@@ -52,7 +53,15 @@ async def stop(connection: Connection | Pool, host: HostId) -> None:
 
 async def live(connection: Connection | Pool, *, fresh_s: float = FRESH_S) -> list[LiveHost]:
     """Hosts with room for a session, the least loaded first."""
-    rows = await connection.fetch(_SQL.live, fresh_s)
+    return _hosts(await connection.fetch(_SQL.live, fresh_s))
+
+
+async def loads(connection: Connection | Pool, *, fresh_s: float = FRESH_S) -> list[LiveHost]:
+    """Every host that lives, full ones too, in no order."""
+    return _hosts(await connection.fetch(_SQL.loads, fresh_s))
+
+
+def _hosts(rows: Sequence[Record]) -> list[LiveHost]:
     return [
         LiveHost(id=HostId(row["id"]), address=row["address"], capacity=row["capacity"], sessions=row["sessions"])
         for row in rows

@@ -103,6 +103,16 @@ async def release(connection: Connection | Pool, connection_id: ConnectionId, *,
     return await connection.fetchval(_SQL.release, connection_id, epoch) is not None
 
 
+async def retry_after(connection: Connection, connection_id: ConnectionId, *, epoch: int, seconds: float) -> None:
+    """Let a host open an ended session by itself in so many seconds; a start or a close before that is heeded first."""
+    await connection.execute(_SQL.retry_after, connection_id, epoch, seconds)
+
+
+async def end_of(connection: Connection | Pool, host: HostId) -> None:
+    """Let the leases of a host lapse now: its process has ended, which the caller saw."""
+    await connection.execute(_SQL.end_of, host)
+
+
 async def expire(connection: Connection, *, limit: int = 100) -> set[ConnectionId]:
     """Free leases that lapsed and set their sessions `disconnected`; returns those that are to be fanned out.
 

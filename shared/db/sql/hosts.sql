@@ -22,6 +22,13 @@ SELECT h.id, h.address, h.capacity, count(c.id)::int AS sessions
 HAVING count(c.id) < h.capacity
  ORDER BY count(c.id)::float8 / h.capacity, h.id;
 
+-- name: loads
+-- $1 seen within this many seconds. Every host that lives, full or not, with how many sessions it holds.
+SELECT h.id, h.address, h.capacity, count(c.id)::int AS sessions
+  FROM hosts h LEFT JOIN connections c ON c.host_id = h.id AND c.lease_until > now()
+ WHERE h.stopped_at IS NULL AND h.seen_at > now() - make_interval(secs => $1)
+ GROUP BY h.id;
+
 -- name: owner
 -- $1 connection. Who holds it: a host that is alive by its lease.
 SELECT c.host_id, h.address, c.lease_epoch, c.device_jid, c.status

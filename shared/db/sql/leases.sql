@@ -5,7 +5,7 @@
 -- No row: gone, not wanted, or another host holds it.
 -- The same host gets a new epoch too: what it was asked under the old one is refused from then on.
 UPDATE connections c
-   SET host_id = $2, lease_epoch = c.lease_epoch + 1, lease_until = now() + make_interval(secs => $3)
+   SET host_id = $2, lease_epoch = c.lease_epoch + 1, lease_until = now() + make_interval(secs => $3), retry_at = NULL
  WHERE c.id = $1
    AND ($4 OR (c.deleted_at IS NULL AND c.desired = 'online'))
    AND (c.lease_until IS NULL OR c.lease_until <= now() OR c.host_id = $2)
@@ -20,16 +20,17 @@ SELECT status, device_jid, deleted_at IS NOT NULL AS is_deleted FROM connections
 SELECT phone FROM connections WHERE id = $1 AND lease_epoch = $2 FOR UPDATE;
 
 -- name: adoptable
--- $1 statuses that hosts work on, $2 limit. Sessions that had a host and have none now, the longest without first.
--- One that never had a host waits for its session:init job, which a user may have paused.
+-- $1 statuses that hosts work on, $2 limit. Sessions that had a host and have none now, the longest without first; also
+-- one that ended and may try again by itself. One that never had a host waits for its session:init job, which a user
+-- may have paused.
 SELECT c.id
   FROM connections c
  WHERE c.desired = 'online'
    AND c.deleted_at IS NULL
    AND c.lease_epoch > 0
    AND (c.lease_until IS NULL OR c.lease_until <= now())
-   AND c.status = ANY($1::text[])
- ORDER BY c.lease_until NULLS FIRST
+   AND (c.status = ANY($1::text[]) OR c.retry_at <= now())
+ ORDER BY c.lease_until NULLS FIRST, c.id
  LIMIT $2;
 
 -- name: renew
@@ -41,6 +42,14 @@ RETURNING c.id, c.lease_epoch, c.desired, c.deleted_at IS NOT NULL AS is_deleted
 -- name: release
 -- $1 connection, $2 epoch. The epoch stays: it only ever grows.
 UPDATE connections SET host_id = NULL, lease_until = NULL WHERE id = $1 AND lease_epoch = $2 RETURNING id;
+
+-- name: retry_after
+-- $1 connection, $2 epoch, $3 seconds. It has ended, and a host opens it by itself then.
+UPDATE connections SET retry_at = now() + make_interval(secs => $3) WHERE id = $1 AND lease_epoch = $2;
+
+-- name: end_of
+-- $1 host: its process is dead, so its leases need not lapse.
+UPDATE connections SET lease_until = now() WHERE host_id = $1 AND lease_until > now();
 
 -- name: lapsed
 -- $1 limit. Leases whose host went silent; whoever is at one already, skips it.
