@@ -52,8 +52,8 @@ async def running(
 ) -> AsyncIterator[Running]:
     """Start everything, with a fake WhatsApp server; at the end stop it and wait until no process is left.
 
-    `settings` are more variables for it, and `options` more of `up`. Nothing of the caller's settings reaches it, so that a demo never touches a
-    real database or a real account. Raises DemoStopped when it does not get ready.
+    `settings` are more variables for it, and `options` more of `up`. Nothing of the caller's settings reaches it, so
+    that a demo never touches a real database or a real account. Raises DemoStopped when it does not get ready.
     """
     try:
         await asyncio.to_thread(data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)

@@ -1,9 +1,15 @@
-"""Apply the migrations in order, each once, however many processes start at the same moment."""
+"""Apply the migrations in order, each once, however many processes start at the same moment.
 
+`python -m shared.db.migrate` does it to the database of the settings, as in a container without a checkout.
+"""
+
+import asyncio
+import sys
 from importlib.resources import files
 
 from shared.db.pool import connect
-from shared.domain.errors import Misconfigured
+from shared.domain.errors import Misconfigured, ZapHubError
+from shared.settings import load
 
 # Any number, the same in every version: whoever holds it migrates, the others wait and find nothing to do.
 _LOCK_KEY = 0x5A415048  # "ZAPH"
@@ -45,3 +51,18 @@ async def migrate(database_url: str) -> list[str]:
                 await connection.execute("INSERT INTO schema_migrations (name) VALUES ($1)", name)
                 applied_now.append(name)
     return applied_now
+
+
+def main() -> int:
+    """Migrate the database of ZAPHUB_DATABASE_URL and return the exit code."""
+    try:
+        applied = asyncio.run(migrate(load().database_url))
+    except ZapHubError as error:
+        sys.stderr.write(f"migrate: {error.detail}\n")
+        return 1
+    sys.stdout.write("".join(f"applied {name}\n" for name in applied) or "nothing to apply\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
