@@ -129,7 +129,9 @@ async def _serving(
     async with asyncio.TaskGroup() as group:
         roster = Roster(host, queues, feed, group, capacity=settings.host_sessions, lease_s=settings.host_lease_s)
         # Only now, as importing it loads the library.
-        make_client = import_module("session_host.whatsapp.neonize_client").factory(go, store)
+        make_client = import_module("session_host.whatsapp.neonize_client").factory(
+            go, store, has_room=journal.has_room
+        )
         roster.equip(
             Means(
                 make_client=make_client,

@@ -2,11 +2,15 @@
 
 `<folder>/<connection>/<host>.<number>.jsonl`, one entry a line. A file belongs to the process whose lock file
 `<folder>/owners/<host>` is locked; when that process is dead, any other of this machine replays it.
+
+WhatsApp has the acknowledgement of a message before it is written down, so the one that finds the disk full would be
+lost. Each process therefore holds some room in `<folder>/reserve/<host>`, and gives it up at the first refusal.
 """
 
 import fcntl
 import json
 import os
+import shutil
 import threading
 import zlib
 from collections.abc import Generator, Iterator
@@ -19,6 +23,9 @@ from shared.domain.ids import ConnectionId, HostId
 # A new file after so many bytes, so that a busy one can be deleted in parts while it grows.
 _FILE_BYTES: Final = 4 * 1024 * 1024
 _OWNERS: Final = "owners"
+_RESERVE: Final = "reserve"
+# Some 7,000 messages: what may still come in while the sockets of one process close.
+RESERVE_BYTES: Final = 4 * 1024 * 1024
 _SUFFIX: Final = ".jsonl"
 
 
@@ -41,6 +48,10 @@ class Batch:
     end: int
 
 
+class JournalFull(OSError):
+    """What came in is written down, in the room that was held for that; there is none for the next."""
+
+
 class Journal:
     """One process's journal. `append` may be called from any thread."""
 
@@ -56,23 +67,36 @@ class Journal:
         # Held until the process ends, however it ends.
         self._owned = os.open(owners / host, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._reserve = folder / _RESERVE / host
+        self._reserving = threading.Lock()
+        self._has_reserve = False
+        self.has_room()
+
+    def has_room(self) -> bool:
+        """Whether more may come in: the reserve stands, or could be written anew. Any thread; waits for the disk."""
+        with self._reserving:
+            if not self._has_reserve:
+                self._has_reserve = _reserved(self._reserve)
+            return self._has_reserve
 
     def append(self, connection_id: ConnectionId, entry: dict[str, Any]) -> None:
-        """Write the entry and wait until it is on the disk. Raises OSError, and then the entry may not be there."""
+        """Write the entry and wait until it is on the disk.
+
+        Raises JournalFull when that took the reserve: the entry is there, and nothing more may come in before
+        `has_room`. Raises another OSError when the disk refuses it all the same, and then it is not there.
+        """
         text = json.dumps(entry, ensure_ascii=True, separators=(",", ":")).encode()
         line = b"%08x %s\n" % (zlib.crc32(text), text)
         with self._lock:
             file = self._open.setdefault(connection_id, _Open())
         with file.lock:
-            if file.path is None or file.size >= _FILE_BYTES:
-                self._begin(connection_id, file)
             try:
-                _write(file.descriptor, line)
+                self._append(connection_id, file, line)
             except OSError:
-                # Half a line would hide the next one.
-                os.ftruncate(file.descriptor, file.size)
-                raise
-            file.size += len(line)
+                self._give_up_reserve()
+                self._append(connection_id, file, line)
+        if not self.has_room():
+            raise JournalFull("the journal's disk is full")
 
     def batch(self, *, limit: int = 200) -> Batch | None:
         """The oldest entries of this process that are not done, of any connection; None when all are.
@@ -102,6 +126,7 @@ class Journal:
                         yield found
                         offset = found.end
                     path.unlink(missing_ok=True)
+                (self._folder / _RESERVE / host).unlink(missing_ok=True)
                 if not list(self._files(host, None)):
                     (self._folder / _OWNERS / host).unlink(missing_ok=True)
             finally:
@@ -123,7 +148,24 @@ class Journal:
                         os.close(file.descriptor)
                         file.path = None
             self._open.clear()
+        self._give_up_reserve()
         os.close(self._owned)
+
+    def _append(self, connection_id: ConnectionId, file: _Open, line: bytes) -> None:
+        if file.path is None or file.size >= _FILE_BYTES:
+            self._begin(connection_id, file)
+        try:
+            _write(file.descriptor, line)
+        except OSError:
+            # Half a line would hide the next one.
+            os.ftruncate(file.descriptor, file.size)
+            raise
+        file.size += len(line)
+
+    def _give_up_reserve(self) -> None:
+        with self._reserving:
+            self._has_reserve = False
+            self._reserve.unlink(missing_ok=True)
 
     def _begin(self, connection_id: ConnectionId, file: _Open) -> None:
         """Go on in a new file. Its lock is held."""
@@ -210,6 +252,24 @@ def _write(descriptor: int, line: bytes) -> None:
     if os.write(descriptor, line) != len(line):
         raise OSError("the disk is full")
     os.fdatasync(descriptor)
+
+
+def _reserved(path: Path) -> bool:
+    """Write the reserve and wait for the disk; False, and nothing is left of it, when the disk refuses."""
+    try:
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        # The last free bytes may be what Postgres needs.
+        if shutil.disk_usage(path.parent).free < 2 * RESERVE_BYTES:
+            return False
+        with path.open("wb") as file:
+            # Real zeros: a hole would be no room, and not every file system can set room aside.
+            file.write(bytes(RESERVE_BYTES))
+            file.flush()
+            os.fdatasync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

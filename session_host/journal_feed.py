@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from session_host.journal import Batch, Journal
+from session_host.journal import Batch, Journal, JournalFull
 from session_host.votes import PollSecret, open_vote
 from session_host.whatsapp.port import Inbound, Receipt, WireRecord
 from shared import failpoints
@@ -88,15 +88,24 @@ class JournalFeed:
         self._replaying = asyncio.Lock()
 
     def record(self, connection_id: ConnectionId, found: WireRecord) -> None:
-        """Write down what came in; called in the library's threads. Raises OSError when the disk refuses it."""
+        """Write down what came in; called in the library's threads.
+
+        Raises OSError when the disk refuses it; JournalFull when it is written, and the socket must close all the same.
+        """
+        full: JournalFull | None = None
         for entry in entry_of(connection_id, found):
-            self._journal.append(connection_id, entry)
+            try:
+                self._journal.append(connection_id, entry)
+            except JournalFull as error:
+                full = error
         failpoints.reach("journal_appended")
         try:
             self._loop.call_soon_threadsafe(self._appended.set)
         except RuntimeError:
             # The process is ending; the next one replays the entry.
             return
+        if full is not None:
+            raise full
 
     async def run(self) -> None:
         """Feed until cancelled, through outages of Postgres."""

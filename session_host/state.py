@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, assert_never
 
+from session_host.journal import JournalFull
 from session_host.whatsapp.port import (
     Banned,
     ClientEvent,
@@ -46,6 +47,8 @@ PAIRING_S: Final = 600.0
 LOGIN_S: Final = 60.0
 # The library's own delays grow without bound (2, 4, 6 s, …); ours start again from the beginning.
 RECONNECT_S: Final = 60.0
+# What a user reads as the reason of the status: which fault it is, and what mends it.
+DISK_FULL: Final = "disk_full: the session host's disk (ZAPHUB_DATA_DIR) is full; make room and it connects by itself"
 # Two pings without an answer: 40 to 60 s. The library alone would wait for three minutes.
 MISSES: Final = 2
 # 1, 2, 4, 8, 16, 32, then 60 s between our own attempts.
@@ -191,7 +194,7 @@ def decide(state: State, event: Event, *, now_s: float, utc: datetime) -> Decisi
         case LoggedOut() | DeviceGone() | Replaced() | Banned() | Outdated():
             return _ended(state, event, utc)
         case Ended() | StartFailed() | JournalFailed() | StoreLost() | ProxyChanged():
-            return _again(state, now_s, reason=_WHY_AGAIN[type(event)])
+            return _again(state, now_s, reason=_why_again(event))
         case Profile():
             return state, (Describe(event),)
         case Connected() | Disconnected() | KeepAliveLost():
@@ -209,6 +212,12 @@ _WHY_AGAIN: Final[dict[type[Ended | StartFailed | JournalFailed | StoreLost | Pr
     StoreLost: "store_away",
     ProxyChanged: "proxy_changed",
 }
+
+
+def _why_again(event: Ended | StartFailed | JournalFailed | StoreLost | ProxyChanged) -> str:
+    if isinstance(event, JournalFailed) and event.error == JournalFull.__name__:
+        return DISK_FULL
+    return _WHY_AGAIN[type(event)]
 
 
 def _ended(state: State, event: LoggedOut | DeviceGone | Replaced | Banned | Outdated, utc: datetime) -> Decision:

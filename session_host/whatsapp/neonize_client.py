@@ -17,11 +17,20 @@ from neonize.proto.waCompanionReg import WAWebProtobufsCompanionReg_pb2 as compa
 from neonize.utils.enum import ChatPresence, ChatPresenceMedia, ClientName, ClientType, Presence, ReceiptType
 
 from session_host.device_store import DeviceStore
+from session_host.journal import JournalFull
 from session_host.whatsapp import contents, media, refusals
 from session_host.whatsapp.bridge import Bridge, BridgedClient, jid_of
 from session_host.whatsapp.inbound import text_of
 from session_host.whatsapp.library import Library
-from session_host.whatsapp.port import ClientFactory, ClientSpec, DeviceMissing, Ended, Outgoing, WhatsAppClient
+from session_host.whatsapp.port import (
+    ClientFactory,
+    ClientSpec,
+    DeviceMissing,
+    Ended,
+    JournalFailed,
+    Outgoing,
+    WhatsAppClient,
+)
 from shared.domain.errors import Unavailable
 from shared.domain.ids import WireId
 from shared.hosts.protocol import Ambiguous, MediaSource, NotConnected, Refused, Sent, Shown, TypingState
@@ -45,8 +54,9 @@ log = structlog.get_logger(__name__)
 class NeonizeClient:
     """One attempt of one device. The key under which the library knows it is never used again."""
 
-    def __init__(self, spec: ClientSpec, *, library: Library, store: DeviceStore) -> None:
+    def __init__(self, spec: ClientSpec, *, library: Library, store: DeviceStore, has_room: Callable[[], bool]) -> None:
         self._spec = spec
+        self._has_room = has_room
         self._library = library
         self._store = store
         self._client: Any = None  # Any: neonize ships no types
@@ -56,6 +66,10 @@ class NeonizeClient:
         self._is_registered = False
 
     async def start(self) -> None:
+        if not await asyncio.to_thread(self._has_room):
+            # WhatsApp keeps what comes in for as long as nobody is connected.
+            self._spec.emit(JournalFailed(JournalFull.__name__))
+            return
         device = self._spec.device_jid
         if device is not None and not await self._store.has_device(device):
             raise DeviceMissing(device)
@@ -275,10 +289,10 @@ def _text(error: NeonizeError) -> str:
     return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
 
 
-def factory(library: Library, store: DeviceStore) -> ClientFactory:
-    """Clients of this process's library and store."""
+def factory(library: Library, store: DeviceStore, *, has_room: Callable[[], bool]) -> ClientFactory:
+    """Clients of this process's library and store; without room for what would come in they do not connect."""
 
     def make(spec: ClientSpec) -> WhatsAppClient:
-        return NeonizeClient(spec, library=library, store=store)
+        return NeonizeClient(spec, library=library, store=store, has_room=has_room)
 
     return make

@@ -1,15 +1,18 @@
 """The journal: on disk before it returns, read in order, replayed after a crash, one reader at a time."""
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 import pytest
 
-from session_host.journal import Batch, Journal
+from session_host.journal import RESERVE_BYTES, Batch, Journal, JournalFull
 from shared.domain.ids import ConnectionId, HostId
 
 SHOP = ConnectionId(uuid4())
@@ -19,6 +22,7 @@ BAR = ConnectionId(uuid4())
 CRASHER = """
 import os, signal, sys
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 from session_host.journal import Journal
 journal = Journal(Path(sys.argv[1]), "crashed")
@@ -134,6 +138,74 @@ def test_an_append_that_the_disk_refuses_raises_and_leaves_no_half_line(
     journal.append(SHOP, {"n": 3})
 
     assert drain(journal) == [1, 3]
+    journal.close()
+
+
+class _Usage(NamedTuple):
+    free: int
+
+
+class FullDisk:
+    """A disk without a free byte in the place of the real one: there is only the room that a journal lets go of."""
+
+    def __init__(self, journals: Path, patched: pytest.MonkeyPatch) -> None:
+        self._reserves = journals / "reserve"
+        self._write = os.write
+        patched.setattr(os, "write", self._refuse)
+        patched.setattr(shutil, "disk_usage", lambda _: _Usage(free=0))
+
+    def _refuse(self, descriptor: int, line: bytes) -> int:
+        if list(self._reserves.iterdir()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self._write(descriptor, line)
+
+
+def test_the_message_that_finds_the_disk_full_is_written_down_and_the_next_must_not_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path, HostId("a"))
+    journal.append(SHOP, {"n": 1})
+
+    with monkeypatch.context() as patched:
+        FullDisk(tmp_path, patched)
+        for number in (2, 3):
+            with pytest.raises(JournalFull):
+                journal.append(SHOP, {"n": number})
+        assert not journal.has_room()
+
+    assert journal.has_room()
+    journal.append(SHOP, {"n": 4})
+    assert drain(journal) == [1, 2, 3, 4]
+    journal.close()
+
+
+def test_the_reserve_is_real_room_and_goes_with_its_process(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, HostId("a"))
+    reserve = tmp_path / "reserve" / "a"
+    held = reserve.stat()
+    journal.close()
+    subprocess.run([sys.executable, "-c", CRASHER, str(tmp_path), str(SHOP), "1"], check=False, stdout=subprocess.PIPE)
+    left = [path.name for path in (tmp_path / "reserve").iterdir()]
+    other = Journal(tmp_path, HostId("b"))
+    replayed = [number for batch in other.orphans() for number in numbers(batch)]
+
+    assert held.st_size == RESERVE_BYTES
+    assert held.st_blocks * 512 >= RESERVE_BYTES, "a hole holds no room"
+    assert left == ["crashed"]
+    assert replayed == [0]
+    assert [path.name for path in (tmp_path / "reserve").iterdir()] == ["b"]
+    other.close()
+
+
+def test_a_disk_that_is_full_from_the_start_is_no_room_and_leaves_no_reserve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda _: _Usage(free=RESERVE_BYTES))
+        journal = Journal(tmp_path, HostId("a"))
+        assert not journal.has_room()
+
+    assert journal.has_room()
     journal.close()
 
 
