@@ -6,49 +6,64 @@ Started by the supervisor. It ends with `os._exit`, as threads of the library ma
 import argparse
 import asyncio
 import os
-import secrets
 import signal
-import socket
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Final
 
 import structlog
 from aiohttp import web
 
+from session_host import address
 from session_host.commands import Commands
 from session_host.device_store import DeviceStore
+from session_host.fence import Fence, kernel_alarm
 from session_host.files import Files
+from session_host.habits import Habits
+from session_host.handover import Handover
 from session_host.journal import Journal
 from session_host.journal_feed import JournalFeed
+from session_host.means import Means
 from session_host.numbers import KnownNumbers
+from session_host.proxies import Proxies
 from session_host.records import SessionRecords
 from session_host.roster import Roster
 from session_host.sends import SendDesk
-from session_host.session import Means
+from session_host.turns import Turns
 from session_host.whatsapp import library
 from session_host.whatsapp.library import Connector
 from shared import log as logging
 from shared import presence
-from shared.db import hosts
+from shared.db import hosts, leases
 from shared.db.pool import AWAY
 from shared.domain.errors import Misconfigured, Unavailable
 from shared.domain.ids import HostId
 from shared.media.keeping import open_media
 from shared.queues.runtime import Queues
-from shared.settings import Settings, load
+from shared.settings import Settings, load, load_ecs
 
 # So many clients that never ended hold so many threads and sockets: a fresh process is better.
 _LEAKS: Final = 24
 _UNTIL_POSTGRES_S: Final = 1.0
 _DRAIN_S: Final = 2.0
-_ANY: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+# The device store's connections are counted this often; twice too many in a row is no burst.
+_COUNT_S: Final = 15.0
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Which child this is: the `number`-th of its supervisor, and who had the place before."""
+
+    number: int
+    host: HostId
+    after: HostId | None
 
 
 def main() -> None:
@@ -56,6 +71,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="session_host.child")
     parser.add_argument("--number", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--host", required=True, help="the id of this process in the table of hosts")
+    parser.add_argument("--after", default=None, help="the id of the process that was here before, and is dead")
     parser.add_argument("--connector", default=None)
     options = parser.parse_args()
     _keep_stdout_from_the_library()
@@ -65,7 +82,12 @@ def main() -> None:
         settings = load()
         logging.configure(level=settings.log_level, fmt=settings.log_format)
         connector = None if options.connector is None else named_connector(options.connector)
-        asyncio.run(_run(settings, number=options.number, connector=connector))
+        place = Place(
+            number=options.number,
+            host=HostId(options.host),
+            after=None if options.after is None else HostId(options.after),
+        )
+        asyncio.run(_run(settings, place, connector=connector))
         code = 0
     except Misconfigured as error:
         sys.stderr.write(f"session-host: {error.detail}\n")
@@ -88,14 +110,13 @@ def named_connector(name: str) -> Connector:
     return found
 
 
-async def _run(settings: Settings, *, number: int, connector: Connector | None) -> None:
+async def _run(settings: Settings, place: Place, *, connector: Connector | None) -> None:
     if settings.host_token is None:
         raise Misconfigured("ZAPHUB_HOST_TOKEN is not set: workers and API show it to session hosts.")
     stopping = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stopping.set)
-    host = HostId(f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
-    structlog.contextvars.bind_contextvars(host=host)
+    structlog.contextvars.bind_contextvars(host=place.host)
     go = library.load(sessions=settings.host_sessions, fake_url=settings.fake_whatsapp_url, connector=connector)
     queues = await _queues(settings, stopping)
     if queues is None:
@@ -103,23 +124,29 @@ async def _run(settings: Settings, *, number: int, connector: Connector | None) 
     async with (
         queues,
         open_media(settings, queues.pool) as media,
-        _serving(settings, queues, go, host, stopping, Files(media)),
+        _serving(settings, queues, go, place, stopping, Files(media)),
     ):
-        presence.announce(settings.run_dir, f"session-host-child-{number}")
-        log.info("host_child_ready", number=number)
+        presence.announce(settings.run_dir, f"session-host-child-{place.number}")
+        log.info("host_child_ready", number=place.number)
         await stopping.wait()
 
 
 @asynccontextmanager
 async def _serving(
-    settings: Settings, queues: Queues, go: library.Library, host: HostId, stopping: asyncio.Event, files: Files
+    settings: Settings, queues: Queues, go: library.Library, place: Place, stopping: asyncio.Event, files: Files
 ) -> AsyncIterator[None]:
     """Everything of this process at work; at the end sockets are closed, leases given back, the journal fed."""
     assert settings.host_token is not None
-    store = await DeviceStore.open(queues.pool, settings.database_url, name="zaphub-device-store")
+    host = place.host
+    pooled = settings.db_transaction_pooler
+    store = await DeviceStore.open(
+        queues.pool, settings.database_url, name=f"zaphub-device-store-{host[-8:]}", closes_idle=not pooled
+    )
     journal = Journal(settings.data_dir.resolve() / "journal", host)
     feed = JournalFeed(journal, queues, store)
     await feed.replay_orphans()
+    if place.after is not None:
+        await leases.end_of(queues.pool, place.after)
 
     def on_leak() -> None:
         if go.leaked >= _LEAKS:
@@ -127,35 +154,54 @@ async def _serving(
             stopping.set()
 
     async with asyncio.TaskGroup() as group:
-        roster = Roster(host, queues, feed, group, capacity=settings.host_sessions, lease_s=settings.host_lease_s)
+        roster = Roster(
+            host,
+            queues,
+            feed,
+            group,
+            capacity=settings.host_sessions,
+            lease_s=settings.host_lease_s,
+            moves_at_once=settings.host_moves_at_once,
+        )
+        numbers = KnownNumbers()
+        desk = SendDesk(host, store, numbers, files, group)
+        habits = Habits(queues, group, Proxies(settings, default=go.proxy_url))
+        habits.equip(is_held=lambda one: roster.get(one) is not None, settle=desk.settle)
         # Only now, as importing it loads the library.
         make_client = import_module("session_host.whatsapp.neonize_client").factory(
             go, store, has_room=journal.has_room
         )
-        roster.equip(
-            Means(
-                make_client=make_client,
-                records=SessionRecords(queues),
-                lease_is_valid=roster.lease_is_valid,
-                on_leak=on_leak,
-            )
+        means = Means(
+            make_client=habits.over(make_client),
+            records=SessionRecords(queues),
+            fence=Fence(alarm=kernel_alarm),
+            turns=Turns(settings.host_connects_at_once),
+            on_leak=on_leak,
         )
-        numbers = KnownNumbers()
-        desk = SendDesk(host, store, numbers, files, group)
-        runner = web.AppRunner(
-            Commands(roster, desk, numbers).application(token=settings.host_token.get_secret_value()), access_log=None
-        )
+        roster.equip(means, Handover(queues, desk))
+        listener = address.listener(settings.host_bind, address.port_of(settings, place.number))
+        reached = await address.advertised(settings, load_ecs())
+        # With its id, as its port may be a later process's: what was meant for this one is refused there.
+        url = f"{address.url_of(reached, listener.getsockname()[1])}/{host}"
+        commands = Commands(roster, desk, numbers, habits)
+        app = commands.application(token=settings.host_token.get_secret_value(), address=url)
+        runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        site = web.TCPSite(runner, settings.host_bind, 0, shutdown_timeout=0.5)
+        site = web.SockSite(runner, listener, shutdown_timeout=0.5)
         await site.start()
-        address = _address(settings.host_bind, runner.addresses[0][1])
-        await hosts.register(queues.pool, host, address=address, capacity=settings.host_sessions)
-        tasks = [group.create_task(roster.run()), group.create_task(feed.run())]
+        await hosts.register(queues.pool, host, address=url, capacity=settings.host_sessions)
+        tasks = [
+            group.create_task(roster.run()),
+            group.create_task(feed.run()),
+            group.create_task(habits.run()),
+            group.create_task(_watch_store(store, settings.host_store_connections, stopping)),
+        ]
         yield
+        # Leases are renewed, and the journal is fed, until the last session is handed over.
+        await roster.close()
         for task in tasks:
             task.cancel()
         await site.stop()
-        await roster.close()
         with suppress(*AWAY, Unavailable):
             async with asyncio.timeout(_DRAIN_S):
                 await feed.drain()
@@ -164,6 +210,20 @@ async def _serving(
         log.info("host_child_stopped")
         sys.stdout.flush()
         os._exit(0)
+
+
+async def _watch_store(store: DeviceStore, bound: int, stopping: asyncio.Event) -> None:
+    """End this process, so that a fresh one takes its place, when the library holds too many connections for long."""
+    over = 0
+    while bound:
+        await asyncio.sleep(_COUNT_S)
+        with suppress(Unavailable):
+            count = await store.connections()
+            over = over + 1 if count > bound else 0
+            if over > 1:
+                log.warning("host_child_recycles", store_connections=count, bound=bound)
+                stopping.set()
+                return
 
 
 async def _queues(settings: Settings, stopping: asyncio.Event) -> Queues | None:
@@ -177,12 +237,6 @@ async def _queues(settings: Settings, stopping: asyncio.Event) -> Queues | None:
             async with asyncio.timeout(_UNTIL_POSTGRES_S):
                 await stopping.wait()
     return None
-
-
-def _address(bind: str, port: int) -> str:
-    """Where others reach it: a host that listens everywhere is reached by its name's address."""
-    reached = socket.gethostbyname(socket.gethostname()) if bind in _ANY else bind
-    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
 
 
 def _keep_stdout_from_the_library() -> None:

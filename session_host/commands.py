@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -43,9 +44,13 @@ class Commands:
         self._numbers = numbers
         self._downloads = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
 
-    def application(self, *, token: str) -> web.Application:
-        """Serve the commands to whoever signs them with the token; each signature once."""
-        app = web.Application(client_max_size=_BODY_BYTES, middlewares=[_only_signed_with(token)])
+    def application(self, *, token: str, address: str = "") -> web.Application:
+        """Serve the commands to whoever signs them with the token; each signature once.
+
+        `address` is the URL by which others know this process, when it is not the socket's alone. Its path is a part
+        of every command's, so a command to a process that was at this port before is not taken.
+        """
+        app = web.Application(client_max_size=_BODY_BYTES, middlewares=[_only_signed_with(token, address)])
         table: list[tuple[str, Callable[[web.Request], Awaitable[web.Response]]]] = [
             ("open", _command(protocol.Open, self.open)),
             ("close", _command(protocol.Close, self.close)),
@@ -59,7 +64,8 @@ class Commands:
             ("state", _command(protocol.State, self.state)),
             ("download", _command(protocol.Download, self.download)),
         ]
-        app.add_routes([web.post(f"{protocol.COMMANDS}/{name}", handler) for name, handler in table])
+        path = f"{urlsplit(address).path}{protocol.COMMANDS}"
+        app.add_routes([web.post(f"{path}/{name}", handler) for name, handler in table])
         return app
 
     async def open(self, command: protocol.Open) -> BaseModel:
@@ -176,8 +182,9 @@ def _command(
     return handle
 
 
-def _only_signed_with(token: str) -> Callable[..., Awaitable[web.StreamResponse]]:
+def _only_signed_with(token: str, address: str) -> Callable[..., Awaitable[web.StreamResponse]]:
     judge = Judge(token)
+    own = urlsplit(address).netloc
 
     @web.middleware
     async def check(
@@ -186,7 +193,7 @@ def _only_signed_with(token: str) -> Callable[..., Awaitable[web.StreamResponse]
         url = f"http://{request.host}{request.path_qs}"
         given = request.headers.get("Authorization", "")
         sockname = None if request.transport is None else request.transport.get_extra_info("sockname")
-        if sockname is None or not is_here(url, sockname[:2]):
+        if sockname is None or not (request.host == own or is_here(url, sockname[:2])):
             return web.json_response({"error": "UNAUTHORIZED"}, status=401)
         match judge.judge(given, url, await request.read()):
             case Judgement.GENUINE:

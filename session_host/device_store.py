@@ -13,6 +13,10 @@ from shared.domain.errors import Unavailable
 from shared.domain.ids import WireId
 
 SCHEMA: Final = "whatsmeow"
+# The library never closes a connection of a client that was stopped, so Postgres does. One that is used again after
+# that is made anew by the Go driver, before its statement is sent.
+_IDLE_MS: Final = 60_000
+_CAN_CLOSE_IDLE: Final = 140_000  # server_version_num
 # One statement must not outlive the caller's patience with a stopped Postgres.
 _TIMEOUT_S: Final = 3.0
 # Making an index once, of a table that a host of an earlier version has filled.
@@ -38,20 +42,26 @@ _POLLS: Final = (
 )
 _NUMBERS: Final = f"SELECT lid, pn FROM {SCHEMA}.whatsmeow_lid_map WHERE lid = ANY($1::text[])"  # noqa: S608 - as above
 _FORGET: Final = f"DELETE FROM {SCHEMA}.whatsmeow_device WHERE jid = $1"  # noqa: S608 - as above
+_COUNT: Final = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1"
+_VERSION: Final = "SELECT current_setting('server_version_num')::int"
 _IS_ENCRYPTED: Final = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 
 
 class DeviceStore:
     """Questions to the library's tables. Every call raises Unavailable when Postgres does not answer in 3 s."""
 
-    def __init__(self, pool: Pool, dsn: str) -> None:
+    def __init__(self, pool: Pool, dsn: str, *, name: str) -> None:
         self._pool = pool
         self.dsn = dsn
+        self._name = name
         self._has_index = False
 
     @classmethod
-    async def open(cls, pool: Pool, database_url: str, *, name: str) -> "DeviceStore":
-        """Make the schema when it is missing; `name` is what Postgres shows for the library's connections."""
+    async def open(cls, pool: Pool, database_url: str, *, name: str, closes_idle: bool = True) -> "DeviceStore":
+        """Make the schema when it is missing; `name` is what Postgres shows for the library's connections.
+
+        `closes_idle` False: a pooler stands before Postgres, which knows no such setting.
+        """
         try:
             await pool.execute(_CREATE, timeout=_TIMEOUT_S)
         except DatabaseError as error:
@@ -59,7 +69,11 @@ class DeviceStore:
             if not await pool.fetchval("SELECT to_regnamespace($1) IS NOT NULL", SCHEMA, timeout=_TIMEOUT_S):
                 raise Unavailable(f"the schema {SCHEMA} cannot be created: {type(error).__name__}") from error
         is_encrypted = await pool.fetchval(_IS_ENCRYPTED, timeout=_TIMEOUT_S)
-        store = cls(pool, library_dsn(database_url, is_encrypted=bool(is_encrypted), name=name))
+        can_close = closes_idle and await pool.fetchval(_VERSION, timeout=_TIMEOUT_S) >= _CAN_CLOSE_IDLE
+        dsn = library_dsn(
+            database_url, is_encrypted=bool(is_encrypted), name=name, idle_ms=_IDLE_MS if can_close else None
+        )
+        store = cls(pool, dsn, name=name)
         if await store._has("whatsmeow_message_secrets"):
             # Now, before anybody waits for an answer that needs them.
             await store._index()
@@ -109,6 +123,11 @@ class DeviceStore:
         if await self._has("whatsmeow_device"):
             await self._value(_FORGET, device_jid)
 
+    async def connections(self) -> int:
+        """How many connections to Postgres the library holds in this process."""
+        found = await self._value(_COUNT, self._name)
+        return int(str(found))
+
     async def ping(self) -> None:
         """Raises Unavailable while the store is away."""
         await self._value("SELECT 1")
@@ -136,10 +155,11 @@ def _person(jid: str) -> str:
     return f"{user.partition(':')[0]}@{server}" if server else ""
 
 
-def library_dsn(database_url: str, *, is_encrypted: bool, name: str) -> str:
+def library_dsn(database_url: str, *, is_encrypted: bool, name: str, idle_ms: int | None = None) -> str:
     """The same database for the Go driver (lib/pq), which knows other parameters than libpq and no `prefer`.
 
-    A unix socket stays a `host=` parameter; every connection works in the library's own schema.
+    A unix socket stays a `host=` parameter; every connection works in the library's own schema. After `idle_ms`
+    without a statement the server closes it.
     """
     parts = urlsplit(database_url)
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -148,5 +168,7 @@ def library_dsn(database_url: str, *, is_encrypted: bool, name: str) -> str:
     if mode not in {"require", "verify-ca", "verify-full", "disable"}:
         mode = "require" if is_encrypted else "disable"
     ours = {"sslmode": mode, "search_path": SCHEMA, "application_name": name, "connect_timeout": "5"}
+    if idle_ms is not None:
+        ours["idle_session_timeout"] = str(idle_ms)
     query = urlencode({**kept, **ours}, quote_via=quote, safe="/")
     return urlunsplit(("postgres", parts.netloc, parts.path, query, ""))

@@ -4,7 +4,7 @@ from typing import Final, assert_never
 
 import structlog
 
-from session_host.state import Describe, ForgetDevice, GiveUp, Link, Move, ShowQr
+from session_host.state import Describe, ForgetDevice, GiveUp, Link, Move, RetryAfter, ShowQr
 from shared.db import connections, leases, messages
 from shared.db.leases import Lease
 from shared.domain.ids import ConnectionId
@@ -14,7 +14,7 @@ from shared.domain.writes import ErrorInfo, MoveMessage
 from shared.queues import ledger
 from shared.queues.runtime import Queues, Transaction, retry_collisions
 
-Change = Move | ShowQr | Link | Describe | ForgetDevice | GiveUp
+Change = Move | ShowQr | Link | Describe | ForgetDevice | RetryAfter | GiveUp
 
 # Parked messages of a number that is linked no more, per statement.
 _CANCEL_BATCH: Final = 500
@@ -71,6 +71,8 @@ class SessionRecords:
                 await self._link(tx, lease, profile.device_jid, lid=profile.lid, push_name=profile.push_name)
             case ForgetDevice():
                 await connections.clear_linked(tx.connection, session, epoch=epoch)
+            case RetryAfter(seconds):
+                await leases.retry_after(tx.connection, session, epoch=epoch, seconds=seconds)
             case GiveUp():
                 await leases.release(tx.connection, session, epoch=epoch)
             case _:

@@ -1,14 +1,15 @@
-"""The sessions of this process: taken by lease, renewed, adopted from dead hosts, let go when they are lost."""
+"""The sessions of this process: taken by lease, renewed, adopted from dead hosts, handed over, let go when lost."""
 
 import asyncio
-import time
-from collections.abc import Callable
 from typing import Final
 
 import structlog
 
+from session_host.handover import Handover
 from session_host.journal_feed import JournalFeed
-from session_host.session import Means, Session
+from session_host.means import Means
+from session_host.session import Session
+from session_host.shares import Level, share_of
 from session_host.state import StoreBack, StoreLost
 from shared.db import connections, hosts, leases
 from shared.db.leases import Lease, Renewed
@@ -21,15 +22,16 @@ from shared.queues.runtime import Queues, retry_collisions
 
 # How soon a dead host's session is noticed, once its lease has lapsed.
 _LOOK_S: Final = 1.0
-# A stopped Postgres accepts connections and answers nothing.
+# A stopped Postgres accepts connections and answers nothing. Sockets are closed well before the lease ends.
 _ANSWER_S: Final = 2.5
 # The journals of dead processes of this machine are looked for again this often.
 _ORPHANS_S: Final = 10.0
 # A user wants it offline, and the job that does it seems lost.
 _UNWANTED_S: Final = 60.0
-_ADOPT_AT_ONCE: Final = 4
-_STOP_ALL_S: Final = 4.5
-_GIVE_BACK_S: Final = 2.0
+# Of the sessions that have no host, as many are looked at.
+_FREE: Final = 1000
+_STOP_ALL_S: Final = 6.0
+_GOODBYE_S: Final = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +48,7 @@ class Roster:
         *,
         capacity: int,
         lease_s: float,
-        clock: Callable[[], float] = time.monotonic,
+        moves_at_once: int = 0,
     ) -> None:
         self._host = host
         self._queues = queues
@@ -54,30 +56,30 @@ class Roster:
         self._group = group
         self._capacity = capacity
         self._lease_s = lease_s
-        self._clock = clock
+        self._moves_at_once = moves_at_once
         self._means: Means | None = None
+        self._handover: Handover | None = None
         self._sessions: dict[ConnectionId, Session] = {}
         self._opening = asyncio.Lock()
-        self._valid_until = 0.0
         self._renew_at = 0.0
         self._orphans_at = 0.0
         self._unwanted_since: dict[ConnectionId, float] = {}
+        self._level = Level(settle_s=lease_s)
+        self._moving: asyncio.Task[None] | None = None
         self._is_away = False
         self._is_closing = False
 
-    def equip(self, means: Means) -> None:
+    def equip(self, means: Means, handover: Handover) -> None:
         """Give it what sessions work with; before `run`."""
         self._means = means
+        self._fence = means.fence
+        self._handover = handover
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def get(self, connection_id: ConnectionId) -> Session | None:
         return self._sessions.get(connection_id)
-
-    def lease_is_valid(self) -> bool:
-        """By this process's own clock: also after it was stopped and continued."""
-        return self._clock() < self._valid_until
 
     async def open(self, connection_id: ConnectionId, *, restart: bool = False, to_unlink: bool = False) -> OpenAnswer:
         """Take the session, or say who has it. Twice is once; `restart` closes a socket that is open first.
@@ -92,14 +94,14 @@ class Roster:
                 await self._drop(held)
             if len(self._sessions) >= self._capacity or self._is_closing:
                 return Full()
-            began = self._clock()
+            began = self._fence.now()
             lease = await self._claim(connection_id, to_unlink=to_unlink)
             if lease is None:
                 owner = await hosts.owner(self._queues.pool, connection_id)
                 return NoSession() if owner is None else HeldElsewhere()
             # The others' leases are no younger than this one.
             if not self._sessions:
-                self._valid_until = began + self._lease_s
+                self._fence.renewed(began + self._lease_s)
             await self._begin(lease)
             return Taken(status=lease.status.value, epoch=lease.epoch)
 
@@ -111,7 +113,7 @@ class Roster:
             while True:
                 look = look or asyncio.ensure_future(self._look())
                 # Not a timeout: to cancel a statement asyncpg asks the server, which is what does not answer.
-                await asyncio.wait({look}, timeout=_ANSWER_S)
+                await asyncio.wait({look}, timeout=answer_s(self._lease_s))
                 if not look.done():
                     self._store_lost("no answer")
                 else:
@@ -134,32 +136,37 @@ class Roster:
             self._store_back()
 
     async def close(self) -> None:
-        """Close every socket and give every lease back: others take the sessions at once."""
+        """Hand every session over: a send under way ends first, sockets close, leases go back, others take them."""
         self._is_closing = True
-        sessions = list(self._sessions.values())
-        # What does not stop in time ends with the process, a moment later.
-        stopping = [asyncio.ensure_future(session.drop()) for session in sessions]
-        if stopping:
-            await asyncio.wait(stopping, timeout=_STOP_ALL_S)
+        assert self._handover is not None
         try:
-            async with asyncio.timeout(_GIVE_BACK_S):
-                for session in sessions:
-                    await self._give_back(session)
+            async with asyncio.timeout(_GOODBYE_S):
                 await hosts.stop(self._queues.pool, self._host)
         except (*AWAY, *COLLISION, Unavailable) as error:
-            log.warning("leases_left_to_lapse", error=type(error).__name__)
+            log.warning("goodbye_not_said", error=type(error).__name__)
+        going = [
+            asyncio.ensure_future(self._handover.give(session, reason="host_stopped"))
+            for session in list(self._sessions.values())
+        ]
+        if going:
+            # What does not stop in time ends with the process, a moment later, and its lease lapses.
+            done, late = await asyncio.wait(going, timeout=_STOP_ALL_S)
+            left = len(late) + sum(not task.result() for task in done)
+            if left:
+                log.warning("leases_left_to_lapse", sessions=left)
 
     # ---- one look
 
     async def _look(self) -> None:
         pool = self._queues.pool
-        began = self._clock()
+        began = self._fence.now()
         await hosts.see(pool, self._host)
         if began >= self._renew_at or self._is_away:
             renewed = await leases.renew(pool, self._host, ttl_s=self._lease_s)
-            self._valid_until = began + self._lease_s
             self._renew_at = began + self._lease_s / 3
+            # Before the leases count as renewed: a lost session must not send in between.
             self._let_go(renewed, now=began)
+            self._fence.renewed(began + self._lease_s)
             await self._release_strays(renewed)
         await self._expire()
 
@@ -175,6 +182,7 @@ class Roster:
             found = renewed.get(connection_id)
             if found is None or found.epoch != session.epoch:
                 log.warning("lease_lost", session_id=str(connection_id), epoch=session.epoch)
+                session.leave()
                 self._group.create_task(self._drop(session))
             elif found.is_wanted:
                 self._unwanted_since.pop(connection_id, None)
@@ -189,20 +197,39 @@ class Roster:
                     await leases.release(self._queues.pool, connection_id, epoch=found.epoch)
 
     async def _adopt(self) -> None:
-        room = min(self._capacity - len(self._sessions), _ADOPT_AT_ONCE)
         try:
-            if self._clock() >= self._orphans_at:
-                self._orphans_at = self._clock() + _ORPHANS_S
+            if self._fence.now() >= self._orphans_at:
+                self._orphans_at = self._fence.now() + _ORPHANS_S
                 await self._feed.replay_orphans()
-            if room <= 0 or self._is_closing:
+            if self._is_closing:
                 return
-            for connection_id in await leases.adoptable(self._queues.pool, limit=room):
-                if connection_id in self._sessions:
-                    continue
+            free = await leases.adoptable(self._queues.pool, limit=_FREE)
+            share = share_of(self._host, await hosts.loads(self._queues.pool), free=len(free))
+            for connection_id in self._to_take(free, share):
                 log.info("session_adopted", session_id=str(connection_id))
                 await self.open(connection_id)
+            if self._moving is None or self._moving.done():
+                self._moving = self._group.create_task(self._hand_over(share, free=len(free)))
         except (*AWAY, *COLLISION, Unavailable) as error:
             self._store_lost(type(error).__name__)
+
+    def _to_take(self, free: list[ConnectionId], share: int) -> list[ConnectionId]:
+        """As many as may begin now; the rest is looked at again in a second, here and elsewhere."""
+        assert self._means is not None
+        room = min(self._capacity - len(self._sessions), self._means.turns.free)
+        strange = [one for one in free if one not in self._sessions]
+        return self._level.takes(strange, share=share, held=len(self._sessions), room=room, now_s=self._fence.now())
+
+    async def _hand_over(self, share: int, *, free: int) -> None:
+        """Give what is beyond our part to hosts that have fewer, some sessions at a time, never one that sends."""
+        assert self._handover is not None
+        handover = self._handover
+        count = self._level.gives(share=share, held=len(self._sessions), free=free, now_s=self._fence.now())
+        idle = [one for one in self._sessions.values() if one.may_send and not handover.is_sending(one)]
+        going = idle[: min(count, self._moves_at_once)]
+        for session in going:
+            session.leave()
+        await asyncio.gather(*(handover.give(session, reason="rebalanced") for session in going))
 
     def _store_lost(self, why: str) -> None:
         """Without the store messages cannot be decrypted, but WhatsApp would think that they arrived."""
@@ -260,20 +287,7 @@ class Roster:
             del self._sessions[session.connection_id]
         await session.drop()
 
-    async def _give_back(self, session: Session) -> None:
-        """As if the lease had lapsed this moment: `disconnected` until another host has taken it."""
 
-        async def commit() -> None:
-            async with self._queues.transaction() as tx:
-                moved = await connections.move(
-                    tx.connection,
-                    session.connection_id,
-                    SessionStatus.DISCONNECTED,
-                    reason="host_stopped",
-                    epoch=session.epoch,
-                )
-                if moved.fan_out:
-                    tx.fan_out(session.connection_id)
-                await leases.release(tx.connection, session.connection_id, epoch=session.epoch)
-
-        await retry_collisions(commit)
+def answer_s(lease_s: float) -> float:
+    """How long Postgres may take to answer before the sockets close: so that they are closed before the lease ends."""
+    return min(_ANSWER_S, lease_s / 3)

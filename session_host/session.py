@@ -1,16 +1,15 @@
 """One session on this host: feeds the state machine what happens and does what it decides, one event at a time."""
 
 import asyncio
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final
 
 import structlog
 
 from session_host import state as machine
-from session_host.records import Change, SessionRecords
+from session_host.means import Means
+from session_host.records import Change
 from session_host.state import (
     Action,
     AskPairCode,
@@ -24,13 +23,14 @@ from session_host.state import (
     Move,
     Opened,
     Phase,
+    RetryAfter,
     ShowQr,
     Start,
     StartFailed,
     State,
     Stop,
 )
-from session_host.whatsapp.port import ClientFactory, ClientSpec, DeviceMissing, Record, WhatsAppClient
+from session_host.whatsapp.port import ClientSpec, DeviceMissing, Record, WhatsAppClient
 from shared.db.leases import Lease
 from shared.db.pool import AWAY, COLLISION
 from shared.domain.errors import Unavailable
@@ -44,20 +44,15 @@ STOP_S: Final = 4.0
 PAIR_CODE_S: Final = 160.0
 # Rows that could not be written, because Postgres was away, are tried again this often.
 _WRITE_AGAIN_S: Final = 0.5
+# A phone that was linked just now sends its history; the next session begins after so long.
+_FIRST_HISTORY_S: Final = 3.0
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
-    """What a session works with, the same for all of a process."""
-
-    make_client: ClientFactory
-    records: SessionRecords
-    lease_is_valid: Callable[[], bool]
-    on_leak: Callable[[], None]
-    clock: Callable[[], float] = time.monotonic
-    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+@dataclass(frozen=True, slots=True)
+class _TurnCame:
+    """It may begin now: others that were before it are through."""
 
 
 class Session:
@@ -69,12 +64,15 @@ class Session:
         self._record = record
         phone = lease.pairing_phone if lease.pairing_method == "code" else None
         self._state = State(device_jid=lease.device_jid, code_phone=phone)
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | _TurnCame] = asyncio.Queue()
+        self._withheld: Event | None = None  # what began it, while it waits for its turn
         self._client: WhatsAppClient | None = None
         self._attempt = 0  # events of an earlier client are late
         self._turn = asyncio.Lock()  # one event, or one command, at a time
         self._unwritten: list[Change] = []
         self._has_logged_in = False
+        self._is_new = lease.device_jid is None
+        self._is_leaving = False
         self._is_over = asyncio.Event()
         self._is_online = asyncio.Event()
 
@@ -102,25 +100,32 @@ class Session:
 
     @property
     def may_send(self) -> bool:
-        return self._state.phase is Phase.ONLINE and self._means.lease_is_valid()
+        return self._state.phase is Phase.ONLINE and not self._is_leaving and self._means.fence.holds()
 
     @property
     def has_logged_in(self) -> bool:
         return self._has_logged_in
 
-    def tell(self, event: Event) -> None:
+    def leave(self) -> None:
+        """Take no send any more: the session goes to another host, or has gone. What is under way goes on."""
+        self._is_leaving = True
+
+    def tell(self, event: Event | _TurnCame) -> None:
         """Something happened; it is seen to in order."""
         self._events.put_nowait(event)
 
     async def run(self) -> None:
         """See to events until the session ends."""
         self.tell(Opened())
-        while not self._is_over.is_set():
-            event = await self._next()
-            async with self._turn:
-                if event is not None and not self._is_over.is_set():
-                    await self._see_to(event)
-                await self._write_down()
+        try:
+            while not self._is_over.is_set():
+                event = self._in_turn(await self._next())
+                async with self._turn:
+                    if event is not None and not self._is_over.is_set():
+                        await self._see_to(event)
+                    await self._write_down()
+        finally:
+            self._means.turns.release(self)
 
     async def pair_code(self, phone: str) -> PairCodeAnswer:
         """A code to type on the phone, shown on the connection too; NotConnected unless a QR code is on show."""
@@ -165,12 +170,41 @@ class Session:
 
     # ---- the loop's parts
 
-    async def _next(self) -> Event | None:
+    def _in_turn(self, event: Event | _TurnCame | None) -> Event | None:
+        """What begins a client waits until few enough others begin theirs."""
+        if isinstance(event, _TurnCame):
+            event, self._withheld = self._withheld, None
+            return event
+        may_begin = isinstance(event, Opened | Due) and self._state.phase in {Phase.IDLE, Phase.WAITING}
+        if not may_begin or self._is_over.is_set() or self._means.turns.ask(self, self._on_turn):
+            return event
+        self._withheld = event
+        return None
+
+    def _on_turn(self) -> None:
+        self.tell(_TurnCame())
+
+    def _give_turn_back(self, before: Phase) -> None:
+        """Once it is through, or waits for a person, the library or another try."""
+        phase, turns = self._state.phase, self._means.turns
+        if phase is Phase.LOGGING_IN:
+            # A code was scanned: that cannot wait.
+            turns.take(self)
+        elif phase is Phase.ONLINE:
+            if before is Phase.LOGGING_IN and self._is_new:
+                self._is_new = False
+                asyncio.get_running_loop().call_later(_FIRST_HISTORY_S, turns.release, self)
+            elif before is not Phase.ONLINE:
+                turns.release(self)
+        elif phase is not Phase.PAIRING or self._state.codes_of_set:
+            turns.release(self)
+
+    async def _next(self) -> Event | _TurnCame | None:
         """The next event; Due when its time has come; None when only unwritten rows are to be tried again."""
         timeout_s = None
         if self._unwritten:
             timeout_s = _WRITE_AGAIN_S
-        elif self._state.due_at is not None:
+        elif self._state.due_at is not None and self._withheld is None:
             timeout_s = max(self._state.due_at - self._means.clock(), 0.0)
         try:
             async with asyncio.timeout(timeout_s):
@@ -195,6 +229,7 @@ class Session:
             self._is_online.clear()
         for action in actions:
             await self._do(action)
+        self._give_turn_back(before)
 
     async def _do(self, action: Action) -> None:
         match action:
@@ -204,7 +239,7 @@ class Session:
                 await self._stop_client()
             case AskPairCode():
                 await self._ask_pair_code(action.phone)
-            case Move() | ShowQr() | Link() | Describe() | ForgetDevice() | GiveUp():
+            case Move() | ShowQr() | Link() | Describe() | ForgetDevice() | RetryAfter() | GiveUp():
                 self._unwritten.append(action)
 
     async def _write_down(self) -> None:
@@ -224,8 +259,13 @@ class Session:
 
     async def _start_client(self) -> None:
         await self._stop_client()
+        if not self._means.fence.holds():
+            # Postgres said nothing for long: the session may be another host's.
+            self.tell(StartFailed("lease_lapsed"))
+            return
         self._attempt += 1
         attempt = self._attempt
+        self._means.fence.opening(self)
         client = self._means.make_client(
             ClientSpec(
                 connection_id=self.connection_id,
@@ -248,6 +288,7 @@ class Session:
         if client is not None and not await client.stop(deadline_s=STOP_S):
             log.warning("client_leaked", session_id=str(self.connection_id))
             self._means.on_leak()
+        self._means.fence.closed(self)
 
     async def _ask_pair_code(self, phone: str) -> PairCodeAnswer:
         assert self._client is not None

@@ -51,6 +51,13 @@ RECONNECT_S: Final = 60.0
 DISK_FULL: Final = "disk_full: the session host's disk (ZAPHUB_DATA_DIR) is full; make room and it connects by itself"
 # Two pings without an answer: 40 to 60 s. The library alone would wait for three minutes.
 MISSES: Final = 2
+# A host that takes over a session may find the login of its former host still trying: for so long after it began, one
+# "replaced" is answered by one more login. A second one is somebody else, and is not fought.
+TAKEOVER_S: Final = 60.0
+# After the end of a ban, as clocks differ.
+BAN_MARGIN_S: Final = 5.0
+# WhatsApp refuses this version of the library; the host may have been renewed by then.
+OUTDATED_S: Final = 900.0
 # 1, 2, 4, 8, 16, 32, then 60 s between our own attempts.
 FIRST_DELAY_S: Final = 1.0
 MOST_DELAY_S: Final = 60.0
@@ -79,6 +86,7 @@ class State:
     codes_of_set: int = 0
     pairing_ends_at: float = 0.0
     failures: int = 0  # attempts in a row that did not get online
+    takeover_ends_at: float = 0.0  # until then a "replaced" may come of our own former host
     due_at: float | None = None
 
 
@@ -172,11 +180,18 @@ class ForgetDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryAfter:
+    """A host may open it by itself then, though it has ended."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """Give the lease back: nothing more for a host to do."""
 
 
-Action = Start | Stop | Move | ShowQr | AskPairCode | Link | Describe | ForgetDevice | GiveUp
+Action = Start | Stop | Move | ShowQr | AskPairCode | Link | Describe | ForgetDevice | RetryAfter | GiveUp
 Decision = tuple[State, tuple[Action, ...]]
 
 S = SessionStatus
@@ -191,6 +206,8 @@ def decide(state: State, event: Event, *, now_s: float, utc: datetime) -> Decisi
             return _HOSTS_WORD[type(event)](state, now_s)
         case QrShown() | QrEnded() | PairFailed() | Paired():
             return _pairing(state, event, now_s)
+        case Replaced() if now_s < state.takeover_ends_at:
+            return _again(replace(state, takeover_ends_at=0.0), now_s, reason="former_host_logged_in")
         case LoggedOut() | DeviceGone() | Replaced() | Banned() | Outdated():
             return _ended(state, event, utc)
         case Ended() | StartFailed() | JournalFailed() | StoreLost() | ProxyChanged():
@@ -229,9 +246,10 @@ def _ended(state: State, event: LoggedOut | DeviceGone | Replaced | Banned | Out
         case Replaced():
             return _end(state, S.REPLACED, "logged_in_elsewhere")
         case Banned():
-            return _end(state, S.BANNED, _ban(event, utc))
+            until_s = event.expires_in_s + BAN_MARGIN_S if event.expires_in_s > 0 else None
+            return _end(state, S.BANNED, _ban(event, utc), retry_after_s=until_s)
         case Outdated():
-            return _end(state, S.FAILED, "CLIENT_OUTDATED")
+            return _outdated(state)
 
 
 def _socket(state: State, event: Connected | Disconnected | KeepAliveLost, now_s: float) -> Decision:
@@ -253,7 +271,8 @@ def _opened(state: State, now_s: float) -> Decision:
         ends_at = now_s + PAIRING_S
         started = replace(state, phase=Phase.PAIRING, pairing_ends_at=ends_at, due_at=ends_at, codes_of_set=0)
         return started, (Move(S.INITIALIZING), Start())
-    return replace(state, phase=Phase.LOGGING_IN, due_at=now_s + LOGIN_S), (Move(S.CONNECTING), Start())
+    begun = replace(state, phase=Phase.LOGGING_IN, due_at=now_s + LOGIN_S, takeover_ends_at=now_s + TAKEOVER_S)
+    return begun, (Move(S.CONNECTING), Start())
 
 
 def _due(state: State, now_s: float) -> Decision:
@@ -288,7 +307,7 @@ def _pairing(state: State, event: QrShown | QrEnded | PairFailed | Paired, now_s
             if event.outcome == "success":
                 return state, ()
             if event.outcome == "err-client-outdated":
-                return _end(state, S.FAILED, "CLIENT_OUTDATED")
+                return _outdated(state)
             return _again(state, now_s, reason="qr_not_scanned")
         case PairFailed():
             return _again(state, now_s, reason="pairing_failed")
@@ -333,9 +352,18 @@ def _pairing_expired(state: State) -> Decision:
     return _end(state, S.FAILED, "PAIRING_EXPIRED")
 
 
-def _end(state: State, to: SessionStatus, reason: str, *, forget: bool = False) -> Decision:
+def _outdated(state: State) -> Decision:
+    # A device that is linked comes back by itself with a newer library; a pairing needs its person anyway.
+    return _end(state, S.FAILED, "CLIENT_OUTDATED", retry_after_s=OUTDATED_S if state.device_jid else None)
+
+
+def _end(
+    state: State, to: SessionStatus, reason: str, *, forget: bool = False, retry_after_s: float | None = None
+) -> Decision:
     ended = replace(state, phase=Phase.ENDED, due_at=None, device_jid=None if forget else state.device_jid)
-    return ended, (Stop(), *((ForgetDevice(),) if forget else ()), Move(to, reason), GiveUp())
+    forgets = (ForgetDevice(),) if forget else ()
+    retries = () if retry_after_s is None else (RetryAfter(retry_after_s),)
+    return ended, (Stop(), *forgets, Move(to, reason), *retries, GiveUp())
 
 
 _HOSTS_WORD: Final[dict[type[Opened | Due | StoreBack], Callable[[State, float], Decision]]] = {

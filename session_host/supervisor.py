@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import secrets
 import signal
+import socket
 import sys
 import time
 from contextlib import suppress
@@ -48,17 +50,24 @@ class Supervisor:
         return 1 if self._failed else 0
 
     async def _keep(self, number: int) -> None:
-        pause_s, deaths = _FIRST_PAUSE_S, 0
+        pause_s, deaths, dead = _FIRST_PAUSE_S, 0, None
         while not self._stopping.is_set():
             began = time.monotonic()
+            host = f"{socket.gethostname()}-{os.getpid()}-{number}-{secrets.token_hex(4)}"
             child = await asyncio.create_subprocess_exec(
-                *self._command(number), stdin=asyncio.subprocess.DEVNULL, env=_child_environment()
+                *self._command(number, host, dead), stdin=asyncio.subprocess.DEVNULL, env=_child_environment()
             )
             code = await self._live(child, number)
             if self._stopping.is_set():
                 return
+            # Its leases need not lapse: the process that held them is gone.
+            dead = host
             lived_s = time.monotonic() - began
-            log.warning("host_child_died", number=number, code=code, lived_s=round(lived_s, 1))
+            if code == 0:
+                log.info("host_child_recycled", number=number, lived_s=round(lived_s, 1))
+                pause_s, deaths = _FIRST_PAUSE_S, 0
+                continue
+            log.warning("host_child_died", number=number, code=code, why=_why(code), lived_s=round(lived_s, 1))
             deaths = 1 if lived_s >= _LONG_LIFE_S else deaths + 1
             if number not in self._ready and deaths >= (_DEATHS if self._settings.run_dir is None else 1):
                 log.error("host_child_cannot_start", number=number, code=code)
@@ -107,9 +116,17 @@ class Supervisor:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
-    def _command(self, number: int) -> list[str]:
+    def _command(self, number: int, host: str, dead: str | None) -> list[str]:
         command = [sys.executable, "-m", "session_host.child", "--number", str(number), "--parent", str(os.getpid())]
+        command += ["--host", host, *(() if dead is None else ("--after", dead))]
         return command if self._connector is None else [*command, "--connector", self._connector]
+
+
+def _why(code: int) -> str:
+    """What a person makes of an exit code."""
+    if code == -signal.SIGALRM:
+        return "its leases lapsed while it had sockets open"
+    return f"signal {-code}" if code < 0 else f"exit {code}"
 
 
 def _child_environment() -> dict[str, str]:

@@ -20,6 +20,7 @@ from shared.hosts.protocol import (
     LookupAnswer,
     OpenAnswer,
     PairCodeAnswer,
+    ProxyAnswer,
     SendAnswer,
     ShowAnswer,
     StateAnswer,
@@ -47,6 +48,7 @@ _MOST_CONNECTIONS: Final = 200
 _IDLE_S: Final = 15.0
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
+_NOT_FOUND: Final = 404
 
 
 class HostNotReached(HostUnreachable):
@@ -161,6 +163,14 @@ class HostClient:
         """What the host itself knows."""
         return await self._ask(owner.address, "state", command, protocol.STATE_ANSWER, timeout_s=_QUICK_S)
 
+    async def try_proxy(self, command: protocol.TryProxy) -> ProxyAnswer:
+        """Whether WhatsApp answers through the connection's proxy: seen from its host, or from any when it has none."""
+        owner = await self.owner(ConnectionId(command.connection_id))
+        addresses = [owner.address] if owner else [host.address for host in await hosts.live(self._pool)]
+        if not addresses:
+            raise HostUnreachable("no session host is alive; start one with `./zh session-host`.")
+        return await self._ask(addresses[0], "try-proxy", command, protocol.PROXY_ANSWER, timeout_s=_END_S)
+
     async def _ask(self, address: str, command: str, body: BaseModel, answer: TypeAdapter[A], *, timeout_s: float) -> A:
         # The loop hears in these two turns that the host has closed a kept connection, and then another one is taken.
         # A command is written once: what went into a connection that breaks only now may have arrived.
@@ -184,6 +194,9 @@ def _told(command: str, status: int, content: bytes, answer: TypeAdapter[A]) -> 
                 f"the session host did not take `{command}`: its clock and this machine's differ by more than a minute."
             )
         raise Misconfigured("the session host refused ZAPHUB_HOST_TOKEN: it must be the same everywhere.")
+    if status == _NOT_FOUND:
+        # The address has the process's id in it.
+        raise HostNotReached(f"another process has taken the session host's place, so `{command}` was not done.")
     try:
         if status == _OK:
             return answer.validate_json(content)
