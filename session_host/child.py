@@ -29,7 +29,7 @@ from session_host.handover import Handover
 from session_host.journal import Journal
 from session_host.journal_feed import JournalFeed
 from session_host.means import Means
-from session_host.numbers import KnownNumbers
+from session_host.numbers import KnownNumbers, PostgresMemory
 from session_host.proxies import Proxies
 from session_host.records import SessionRecords
 from session_host.roster import Roster
@@ -163,7 +163,7 @@ async def _serving(
             lease_s=settings.host_lease_s,
             moves_at_once=settings.host_moves_at_once,
         )
-        numbers = KnownNumbers()
+        numbers = KnownNumbers(PostgresMemory(queues.pool), store)
         desk = SendDesk(host, store, numbers, files, group)
         habits = Habits(queues, group, Proxies(settings, default=go.proxy_url))
         habits.equip(is_held=lambda one: roster.get(one) is not None, settle=desk.settle)

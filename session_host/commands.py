@@ -112,8 +112,9 @@ class Commands:
         if isinstance(answer, Refused | NotConnected):
             return answer
         return Checked(
-            on_whatsapp={phone: jid is not None for phone, jid in answer.items()},
-            jids={phone: jid for phone, jid in answer.items() if jid is not None},
+            on_whatsapp={phone: person is not None for phone, person in answer.items()},
+            jids={phone: person.jid for phone, person in answer.items() if person is not None},
+            lids={phone: person.lid for phone, person in answer.items() if person is not None and person.lid},
         )
 
     async def download(self, command: protocol.Download) -> BaseModel | bytes:
@@ -131,7 +132,8 @@ class Commands:
             return NotOwner()
         if session.client is None or not session.may_send:
             return NotConnected()
-        return await session.client.show_typing(command.to, command.state)
+        to = await self._numbers.named(session.connection_id, command.to)
+        return await session.client.show_typing(to, command.state)
 
     async def read(self, command: protocol.Read) -> BaseModel:
         session = self._held(command.connection_id, command.epoch)

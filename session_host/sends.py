@@ -36,7 +36,6 @@ from shared.hosts.protocol import (
 
 # Tries that ended well or were refused are forgotten beyond so many; those in doubt never are.
 _KEPT: Final = 20_000
-_NUMBERS: Final = "@s.whatsapp.net"
 
 Key = tuple[UUID, int]
 # What may become of a try that was begun here.
@@ -81,9 +80,10 @@ class FilesOfMessages(Protocol):
 
 
 class Numbers(Protocol):
-    """Knows which numbers are on WhatsApp."""
+    """Knows by which JID WhatsApp wants a message addressed."""
 
-    async def jid_of(self, client: WhatsAppClient, phone: str) -> str | Refused | NotConnected | None: ...
+    async def address(self, client: WhatsAppClient, command: Send) -> str | Refused | NotConnected: ...
+    async def forget(self, command: Send) -> None: ...
 
 
 @dataclass(slots=True)
@@ -201,14 +201,9 @@ class SendDesk:
         return answer
 
     async def _deliver(self, command: Send, session: Sender, client: WhatsAppClient) -> Answer:
-        to = command.to
-        if to.endswith(_NUMBERS):
-            known = await self._numbers.jid_of(client, to.removesuffix(_NUMBERS))
-            if known is None:
-                return Refused(code="NUMBER_NOT_ON_WHATSAPP", detail="This number is not on WhatsApp.", permanent=True)
-            if not isinstance(known, str):
-                return known
-            to = known
+        to = await self._numbers.address(client, command)
+        if not isinstance(to, str):
+            return to
         media_id = command.payload.get("media_id")
         # All that came before may have taken long: a lease that lapsed meanwhile may be another host's by now.
         if not session.may_send or session.epoch != command.epoch:
@@ -226,6 +221,8 @@ class SendDesk:
             )
         )
         failpoints.reach("host_after_send")
+        if isinstance(answer, Refused) and answer.code == "NUMBER_NOT_ON_WHATSAPP":
+            await self._numbers.forget(command)
         return answer
 
     def _forget(self) -> None:

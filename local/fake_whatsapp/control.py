@@ -19,6 +19,7 @@ from local.fake_whatsapp.exchange import Exchange
 from local.fake_whatsapp.faults import IMMEDIATE, FaultKind
 from local.fake_whatsapp.groups import Group
 from local.fake_whatsapp.pairing import PairingRefused
+from local.fake_whatsapp.phones import phone_jid
 from local.fake_whatsapp.protocol.node import GROUP_SERVER
 from local.fake_whatsapp.requests import (
     ContactRequest,
@@ -95,8 +96,9 @@ class Control:
         body = await _parse(request, ContactRequest)
         contact = self._exchange.contacts.get(body.phone)
         said = body.model_dump(exclude_none=True)
-        if body.auto_receipts is not None:
-            said["auto_receipts"] = tuple(body.auto_receipts)
+        for name in ("auto_receipts", "spellings"):
+            if name in said:
+                said[name] = tuple(said[name])
         contact = replace(contact, **said)
         self._exchange.contacts.put(contact)
         await self._exchange.store.durable()
@@ -107,6 +109,8 @@ class Control:
                 "on_whatsapp": contact.on_whatsapp,
                 "auto_receipts": list(contact.auto_receipts),
                 "receipt_delay_ms": contact.receipt_delay_ms,
+                "addressing": contact.addressing,
+                "spellings": list(contact.spellings),
             }
         )
 
@@ -124,14 +128,12 @@ class Control:
         body = await _parse(request, InboundRequest)
         exchange = self._exchange
         self._require_session(body.session_phone)
-        if body.sender == body.session_phone:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "a phone does not write to itself")
         poll_secret = self._poll_secret(body)
         message = await asyncio.to_thread(
             compose,
             body.type,
             body.content(),
-            contact=body.sender,
+            contact=body.to or body.sender,
             session_phone=body.session_phone,
             media=exchange.media,
             now_s=time.time(),
@@ -147,7 +149,9 @@ class Control:
             kind=mailbox.MESSAGE,
             wire_id=wire_id,
             body=message,
-            chat=body.group or "",
+            delay_ms=-body.age_s * 1000,
+            chat=phone_jid(body.to) if body.to else body.group or "",
+            garbled=body.undecryptable,
         )
         await self._mail_for(body.session_phone)
         return web.json_response({"wire_id": wire_id})

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
+from local.fake_whatsapp.protocol.node import USER_SERVER
 from local.fake_whatsapp.signal.conversation import Sealed
 from local.fake_whatsapp.store import Store
 
@@ -15,17 +16,22 @@ RECEIPT = "receipt"
 REMEMBERED_MESSAGES = 500
 
 INSERT = """
-INSERT INTO letter (seq, phone, contact, kind, wire_id, body, due_at_ms, chat, device, enc_type, enc)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, '', x'')
+INSERT INTO letter (seq, phone, contact, kind, wire_id, body, due_at_ms, chat, garbled, device, enc_type, enc)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', x'')
 """
 LOAD = """
-SELECT seq, phone, contact, kind, wire_id, body, due_at_ms, device, enc_type, enc, chat FROM letter ORDER BY seq
+SELECT seq, phone, contact, kind, wire_id, body, due_at_ms, device, enc_type, enc, chat, garbled
+  FROM letter ORDER BY seq
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One stanza for a device: a message's plaintext, or a receipt's type, in `body`; `chat` is a group, or empty."""
+    """One stanza for a device: a message's plaintext, or a receipt's type, in `body`; `chat` is a group, or empty.
+
+    Where the phone itself wrote to a person, `contact` is the phone and `chat` that person's JID. `garbled`: the
+    device cannot decrypt it.
+    """
 
     seq: int
     phone: str
@@ -37,6 +43,12 @@ class Letter:
     device: int = 0
     sealed: Sealed | None = None
     chat: str = ""
+    garbled: bool = False
+
+    @property
+    def is_own_copy(self) -> bool:
+        """Whether it is what the phone itself wrote to a person, for its linked device to know."""
+        return self.chat.endswith(f"@{USER_SERVER}")
 
 
 class Mailbox:
@@ -47,21 +59,35 @@ class Mailbox:
         self._waiting: dict[str, dict[int, Letter]] = {}
         self._remembered: OrderedDict[tuple[str, str], Letter] = OrderedDict()
         self._next_seq = 1
-        for seq, phone, contact, kind, wire_id, body, due_at_ms, device, enc_type, enc, chat in store.read(LOAD):
+        for seq, phone, contact, kind, wire_id, body, due_at_ms, device, enc_type, enc, chat, garbled in store.read(
+            LOAD
+        ):
             sealed = Sealed(enc_type, enc) if enc else None
-            letter = Letter(seq, phone, contact, kind, wire_id, body, due_at_ms, device, sealed, chat)
-            self._waiting.setdefault(phone, {})[seq] = letter
+            stamped = (seq, phone, contact, kind, wire_id, body, due_at_ms)
+            self._waiting.setdefault(phone, {})[seq] = Letter(*stamped, device, sealed, chat, bool(garbled))
             self._next_seq = seq + 1
 
     def post(
-        self, phone: str, *, contact: str, kind: str, wire_id: str, body: bytes, delay_ms: int = 0, chat: str = ""
+        self,
+        phone: str,
+        *,
+        contact: str,
+        kind: str,
+        wire_id: str,
+        body: bytes,
+        delay_ms: int = 0,
+        chat: str = "",
+        garbled: bool = False,
     ) -> Letter:
-        """Keep one more letter, which may go after the delay. The caller waits for the disk and wakes the session."""
-        due_at_ms = now_ms() + delay_ms
-        letter = Letter(self._next_seq, phone, contact, kind, wire_id, body, due_at_ms, chat=chat)
+        """Keep one more letter, which may go after the delay, or was written so long ago where that is negative.
+
+        The caller waits for the disk and wakes the session.
+        """
+        stamped = (self._next_seq, phone, contact, kind, wire_id, body, now_ms() + delay_ms)
+        letter = Letter(*stamped, chat=chat, garbled=garbled)
         self._next_seq += 1
         self._waiting.setdefault(phone, {})[letter.seq] = letter
-        self._store.write(INSERT, letter.seq, phone, contact, kind, wire_id, body, due_at_ms, chat)
+        self._store.write(INSERT, *stamped, chat, int(garbled))
         return letter
 
     def holds(self, phone: str, wire_id: str) -> bool:
@@ -105,7 +131,15 @@ class Mailbox:
         found = self._remembered.get((phone, wire_id))
         if found is None:
             return None
-        return self.post(phone, contact=found.contact, kind=MESSAGE, wire_id=wire_id, body=found.body, chat=found.chat)
+        return self.post(
+            phone,
+            contact=found.contact,
+            kind=MESSAGE,
+            wire_id=wire_id,
+            body=found.body,
+            delay_ms=found.due_at_ms - now_ms(),
+            chat=found.chat,
+        )
 
     def _messages(self, phone: str, wire_id: str) -> list[Letter]:
         letters = self._waiting.get(phone, {}).values()

@@ -88,11 +88,12 @@ def _bundles(exchange: Exchange, wanted: Node) -> list[Node]:
 def _user(exchange: Exchange, device: Device, user: Node) -> Node:
     asked = user.child("contact")
     if asked is not None and "jid" not in user.attrs:
-        number = asked.data.decode().partition("@")[0].lstrip("+")
-        is_in = exchange.contacts.get(number).on_whatsapp
-        jid = exchange.contacts.phone(number).jid
-        found = Node("contact", {"type": "in" if is_in else "out"}, asked.data)
-        return Node("user", {"jid": jid, "pn_jid": jid} if is_in else {"jid": jid}, (found,))
+        # As WhatsApp answers clients of these days: by the alias, with the number as it is registered beside it.
+        contact = exchange.contacts.found(asked.data.decode().partition("@")[0].lstrip("+"))
+        phone = exchange.contacts.phone(contact.phone)
+        found = Node("contact", {"type": "in" if contact.on_whatsapp else "out"}, asked.data)
+        named = {"jid": phone.lid, "pn_jid": phone.jid} if contact.on_whatsapp else {"jid": phone.jid}
+        return Node("user", named, (found,))
 
     jid = user.jid("jid")
     number = number_of(jid)

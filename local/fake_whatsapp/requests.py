@@ -7,9 +7,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from local.fake_whatsapp.compose import Payload, PollVotePayload, TextPayload, Type, parse_payload
+from local.fake_whatsapp.contacts import Addressing
 from local.fake_whatsapp.faults import Fault, FaultKind
 
 LONGEST_DELAY_MS = 600_000
+LONGEST_AGE_S = 30 * 86_400
+# They mean a message in a way that only a contact's side is written for.
+NOT_FROM_THE_PHONE = frozenset({"reaction", "poll_vote"})
 ReceiptType = Literal[
     "delivered", "read", "played", "read-self", "played-self", "sender", "inactive", "retry", "server-error"
 ]
@@ -55,6 +59,8 @@ class ContactRequest(Request):
     on_whatsapp: bool | None = None
     auto_receipts: Annotated[list[Literal["delivered", "read"]], AfterValidator(_once)] | None = None
     receipt_delay_ms: Annotated[int, Field(ge=0, le=LONGEST_DELAY_MS)] | None = None
+    addressing: Addressing | None = None
+    spellings: Annotated[list[PhoneNumber], AfterValidator(_once)] | None = None
 
 
 class GroupRequest(Request):
@@ -67,15 +73,33 @@ class GroupRequest(Request):
 
 
 class InboundRequest(Request):
-    """`group`: written there, not in the contact's own chat."""
+    """`group`: written there, not in the contact's own chat. From the session's phone itself: there, or `to` a person.
+
+    `undecryptable`: the device cannot read it until it has asked for it again. `age_s`: it was written so long ago.
+    """
 
     session_phone: PhoneNumber
     sender: PhoneNumber = Field(alias="from")
+    to: PhoneNumber | None = None
     text: str | None = None
     type: Type = "text"
     payload: dict[str, object] | None = None
     id: WireId | None = None
     group: GroupJid | None = None
+    undecryptable: bool = False
+    age_s: Annotated[int, Field(ge=0, le=LONGEST_AGE_S)] = 0
+
+    @model_validator(mode="after")
+    def _is_written_to_somebody(self) -> InboundRequest:
+        if self.sender != self.session_phone:
+            if self.to is not None:
+                raise ValueError("to goes with what the session's own phone writes; a contact writes to the session")
+            return self
+        if (self.to is None) == (self.group is None) or self.to == self.session_phone:
+            raise ValueError("the phone itself writes to a contact, or in a group; not to itself")
+        if self.type in NOT_FROM_THE_PHONE:
+            raise ValueError(f"{self.type} cannot be sent by the phone itself here")
+        return self
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> InboundRequest:

@@ -11,7 +11,9 @@ CREATE TABLE IF NOT EXISTS contact (
     name             TEXT NOT NULL,
     on_whatsapp      INTEGER NOT NULL,
     auto_receipts    TEXT NOT NULL,
-    receipt_delay_ms INTEGER NOT NULL
+    receipt_delay_ms INTEGER NOT NULL,
+    addressing       TEXT NOT NULL DEFAULT 'pn',
+    spellings        TEXT NOT NULL DEFAULT '[]'
 ) STRICT;
 
 -- One row per phone that ever linked a device; is_linked is 0 after a logout.
@@ -56,7 +58,8 @@ CREATE TABLE IF NOT EXISTS wire (
 CREATE INDEX IF NOT EXISTS wire_by_id ON wire (session_phone, wire_id);
 
 -- What waits for a linked device until it acknowledges: messages, and receipts for what it sent.
--- `enc` is empty until the letter was sealed for the device with that number; `chat` is a group's JID, or empty.
+-- `enc` is empty until the letter was sealed for the device with that number; `chat` is a group's JID, a person's
+-- where the phone itself wrote (then `contact` is that phone), or empty. `garbled`: nobody can decrypt it.
 CREATE TABLE IF NOT EXISTS letter (
     seq       INTEGER PRIMARY KEY,
     phone     TEXT NOT NULL,
@@ -68,7 +71,8 @@ CREATE TABLE IF NOT EXISTS letter (
     device    INTEGER NOT NULL,
     enc_type  TEXT NOT NULL,
     enc       BLOB NOT NULL,
-    chat      TEXT NOT NULL DEFAULT ''
+    chat      TEXT NOT NULL DEFAULT '',
+    garbled   INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- Groups that were told of; any other id is a group too, of members that are always the same.

@@ -14,6 +14,9 @@ SCHEMA = Path(__file__).with_name("schema.sql")
 ADDED_COLUMNS = (
     ("letter", "chat", "TEXT NOT NULL DEFAULT ''"),
     ("chat_group", "without", "TEXT NOT NULL DEFAULT '[]'"),
+    ("contact", "addressing", "TEXT NOT NULL DEFAULT 'pn'"),
+    ("contact", "spellings", "TEXT NOT NULL DEFAULT '[]'"),
+    ("letter", "garbled", "INTEGER NOT NULL DEFAULT 0"),
 )
 
 Row = tuple[Any, ...]  # SQLite's columns have no static type

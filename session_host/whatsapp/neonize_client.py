@@ -33,6 +33,7 @@ from session_host.whatsapp.port import (
 )
 from shared.domain.errors import Unavailable
 from shared.domain.ids import WireId
+from shared.domain.jid import Person, Server
 from shared.hosts.protocol import Ambiguous, MediaSource, NotConnected, Refused, Sent, Shown, TypingState
 
 # A connect adds its client to the library's map before it dials, so its first sign of life comes after that. Without
@@ -47,6 +48,8 @@ _FILE_S: Final = 120.0
 # The library's handlers take some milliseconds once the store answers.
 _DRY_S: Final = 0.2
 _PROPS: Final = companion.DeviceProps(os="ZapHub", platformType=companion.DeviceProps.CHROME)
+
+_ALIAS: Final = f"@{Server.ALIAS}"
 
 log = structlog.get_logger(__name__)
 
@@ -205,7 +208,7 @@ class NeonizeClient:
             return answer
         return Refused(code="UNAVAILABLE", detail="WhatsApp did not give the file in time.")
 
-    async def jids_of(self, phones: tuple[str, ...]) -> Mapping[str, str | None] | Refused | NotConnected:
+    async def people_of(self, phones: tuple[str, ...]) -> Mapping[str, Person | None] | Refused | NotConnected:
         answer = await self._call(
             lambda: self._client.is_on_whatsapp(*(f"+{phone}" for phone in phones)), timeout_s=_ASK_S
         )
@@ -214,8 +217,14 @@ class NeonizeClient:
                 return answer
             case Ambiguous():
                 return Refused(code="UNAVAILABLE", detail="WhatsApp did not answer a question about the recipient.")
-        found = {one.Query.lstrip("+").partition("@")[0]: text_of(one.JID) for one in answer if one.IsIn}
-        return {phone: found.get(phone) for phone in phones}
+        jids = {one.Query.lstrip("+").partition("@")[0]: text_of(one.JID) for one in answer if one.IsIn}
+        try:
+            # WhatsApp answers with aliases; the library hands on these, and keeps the numbers beside them for itself.
+            numbers = await self._store.numbers_of([jid for jid in jids.values() if jid.endswith(_ALIAS)])
+        except Unavailable:
+            return Refused(code="UNAVAILABLE", detail="The device store does not answer.", retry_after_s=1)
+        people = {phone: _person(jid, numbers) for phone, jid in jids.items()}
+        return {phone: people.get(phone) for phone in phones}
 
     async def show_typing(self, chat: str, state: TypingState) -> Shown | Refused | NotConnected:
         media = ChatPresenceMedia.CHAT_PRESENCE_MEDIA_TEXT
@@ -274,6 +283,10 @@ class NeonizeClient:
         error = pump.exception()
         if self._bridge is not None and not self._bridge.is_closed:
             self._bridge.emit(Ended(None if error is None else type(error).__name__))
+
+
+def _person(jid: str, numbers: Mapping[str, str]) -> Person:
+    return Person(numbers.get(jid, jid), jid) if jid.endswith(_ALIAS) else Person(jid)
 
 
 def _shown(answer: object) -> Shown | Refused | NotConnected:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from shared.domain.ids import ConnectionId, WireId
+from shared.domain.jid import Person
 from shared.hosts.protocol import Ambiguous, MediaSource, NotConnected, Quoted, Refused, Sent, Shown, TypingState
 
 # ---- what the client tells its session, on the loop and in order
@@ -254,8 +255,8 @@ class WhatsAppClient(Protocol):
     async def send(self, message: Outgoing) -> Sent | Refused | Ambiguous | NotConnected:
         """Send one message and wait for WhatsApp's answer, up to the library's own 75 s."""
 
-    async def jids_of(self, phones: tuple[str, ...]) -> Mapping[str, str | None] | Refused | NotConnected:
-        """By which JID WhatsApp knows each of these numbers (digits); None for one that is not there."""
+    async def people_of(self, phones: tuple[str, ...]) -> Mapping[str, Person | None] | Refused | NotConnected:
+        """Who has each of these numbers (digits), asked in one query; None for one that is not on WhatsApp."""
 
     async def download(self, source: MediaSource) -> bytes | Refused | NotConnected:
         """A file that came in, decrypted and checked against its hash."""

@@ -34,6 +34,7 @@ from session_host.whatsapp.port import (
 )
 from shared.domain.errors import Unavailable
 from shared.domain.ids import WireId
+from shared.domain.jid import Person, spellings_of
 from shared.hosts.protocol import Ambiguous, MediaSource, NotConnected, Refused, Sent, Shown, TypingState
 
 NUMBERS = "@s.whatsapp.net"
@@ -58,6 +59,7 @@ class SimulatedWhatsApp:
 
     wire: list[OnWire] = field(default_factory=list)
     not_on_whatsapp: set[str] = field(default_factory=set)
+    registered: dict[str, str] = field(default_factory=dict)  # numbers as they are registered, by other spellings
     answers: deque[Refused | Ambiguous] = field(default_factory=deque)
     leaves: bool = True
     is_store_away: bool = False
@@ -211,6 +213,12 @@ class SimulatedWhatsApp:
         self.wire.append(OnWire(wire_id=wire_id, session_phone=device.partition(":")[0], message=message))
         return answer or Sent(wire_id=wire_id, at=datetime.now(UTC))
 
+    def person_of(self, phone: str) -> Person | None:
+        if any(one in self.not_on_whatsapp for one in spellings_of(phone)):
+            return None
+        registered = self.registered.get(phone, phone)
+        return Person(f"{registered}{NUMBERS}", f"9{registered}@lid")
+
     def see(self, client: "SimulatedClient", signal: tuple[str, ...]) -> Shown | NotConnected:
         if not self.is_online(client):
             return NotConnected()
@@ -277,11 +285,11 @@ class SimulatedClient:
                     return file
         return self._server.take(self, message)
 
-    async def jids_of(self, phones: tuple[str, ...]) -> Mapping[str, str | None] | Refused | NotConnected:
+    async def people_of(self, phones: tuple[str, ...]) -> Mapping[str, Person | None] | Refused | NotConnected:
         if not self._server.is_online(self):
             return NotConnected()
         self._server.asked += len(phones)
-        return {phone: None if phone in self._server.not_on_whatsapp else f"{phone}{NUMBERS}" for phone in phones}
+        return {phone: self._server.person_of(phone) for phone in phones}
 
     async def download(self, source: MediaSource) -> bytes | Refused | NotConnected:
         if not self._server.is_online(self):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from shared.db.known_numbers import PERSON_S
 from shared.db.pool import Connection
 from shared.db.sql import load
 from shared.settings import Settings
@@ -32,6 +33,7 @@ def deletions(settings: Settings) -> dict[str, Deletion]:
         "events": Deletion(_sql.events, settings.retention_events_days * _DAY_S),
         "messages": Deletion(_sql.messages, messages_s),
         "wire_ids": Deletion(_sql.wire_ids, messages_s),
+        "known_numbers": Deletion(_sql.known_numbers, PERSON_S),
     }
 
 

@@ -20,10 +20,12 @@ _GROUP: Final = re.compile(r"[1-9][0-9]{9,24}|[1-9][0-9]{6,14}-[0-9]{9,11}")
 _DEVICE: Final = re.compile(r"(?:\.[0-9]{1,3})?(?::[0-9]{1,5})?$")
 _MAX_CHARACTERS: Final = 128
 # Countries that put a digit between country code and number for mobiles, which WhatsApp's own JIDs leave out for some.
-_OPTIONAL_DIGIT: Final = (
-    re.compile(r"(?P<country>55[1-9][0-9])9(?P<number>[6-9][0-9]{7})"),  # Brazil
-    re.compile(r"(?P<country>52)1(?P<number>[1-9][0-9]{9})"),  # Mexico
-    re.compile(r"(?P<country>54)9(?P<number>[1-9][0-9]{9})"),  # Argentina
+# In Brazil only numbers from 6 on had mobiles before the digit came: with a 9 before any other it is the only spelling,
+# and without one it is a landline's.
+_MOBILE_DIGITS: Final = (
+    ("9", re.compile(r"(?P<country>55[1-9][0-9])(?P<digit>9?)(?P<number>[6-9][0-9]{7})")),  # Brazil
+    ("1", re.compile(r"(?P<country>52)(?P<digit>1?)(?P<number>[1-9][0-9]{9})")),  # Mexico
+    ("9", re.compile(r"(?P<country>54)(?P<digit>9?)(?P<number>[1-9][0-9]{9})")),  # Argentina
 )
 
 
@@ -61,11 +63,28 @@ class Jid:
 
         "5511987654321" and "551187654321" give "551187654321@s.whatsapp.net". It orders; nothing is sent to it.
         """
-        if self.server is Server.PERSON:
-            for pattern in _OPTIONAL_DIGIT:
-                if match := pattern.fullmatch(self.user):
-                    return f"{match['country']}{match['number']}@{self.server}"
-        return str(self)
+        user = min(spellings_of(self.user), key=len) if self.server is Server.PERSON else self.user
+        return f"{user}@{self.server}"
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who has a number: `jid` names it as it is registered, or is the `lid` where that is all that is known."""
+
+    jid: str
+    lid: str | None = None
+
+
+def spellings_of(phone: str) -> tuple[str, ...]:
+    """The number as it is written, then its second spelling where there is one: which is right only WhatsApp knows.
+
+    "5511987654321" gives itself and "551187654321", and the other way round; "15550001111" only itself.
+    """
+    for digit, pattern in _MOBILE_DIGITS:
+        if match := pattern.fullmatch(phone):
+            other = "" if match["digit"] else digit
+            return phone, f"{match['country']}{other}{match['number']}"
+    return (phone,)
 
 
 def parse_phone(text: str, *, pointer: str = "") -> str:

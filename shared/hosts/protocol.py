@@ -298,11 +298,12 @@ PAIR_CODE_ANSWER: TypeAdapter[PairCodeAnswer] = TypeAdapter(PairCodeAnswer)
 
 
 class Checked(_Answer):
-    """Each number, whether it is on WhatsApp, and the JID by which WhatsApp knows those that are."""
+    """Each number, whether it is on WhatsApp, and of those that are the JID as it is registered and the alias."""
 
     kind: Literal["checked"] = "checked"
     on_whatsapp: dict[str, bool]
     jids: dict[str, str] = {}
+    lids: dict[str, str] = {}
 
 
 CheckAnswer = Annotated[Checked | Refused | NotOwner | NotConnected, Field(discriminator="kind")]

@@ -37,3 +37,11 @@ DELETE FROM webhook_deliveries
    SELECT d.id FROM webhook_deliveries d
     WHERE d.created_at < now() - make_interval(secs => $1) AND d.status <> 'pending'
     ORDER BY d.created_at LIMIT $2));
+
+-- name: known_numbers
+-- $1 age, $2 limit. Who had a number so long ago is asked anew before the next send; that nobody had it holds for minutes, and goes after a day.
+DELETE FROM known_numbers
+ WHERE (connection_id, phone) IN (
+   SELECT k.connection_id, k.phone FROM known_numbers k
+    WHERE k.asked_at < now() - make_interval(secs => $1) OR (k.asked_at < now() - interval '1 day' AND NOT k.on_whatsapp)
+    ORDER BY k.asked_at LIMIT $2);

@@ -28,6 +28,7 @@ from session_host.whatsapp.port import (
     WireRecord,
 )
 from shared.domain.ids import ConnectionId, WireId
+from shared.domain.jid import Person
 from shared.hosts.protocol import MediaSource, NotConnected, Refused, Sent, Shown
 from tests.contract.hosts.simulated_host import until
 from tests.contract.hosts.worlds import World
@@ -223,7 +224,9 @@ async def a_file_that_came_in_can_be_fetched_and_one_that_is_gone_cannot(world: 
 async def it_knows_who_is_on_whatsapp(world: World, phone: str) -> None:
     watched, _ = await paired(world, phone)
 
-    assert await watched.client.jids_of((CONTACT, NOBODY)) == {CONTACT: f"{CONTACT}@s.whatsapp.net", NOBODY: None}
+    people = await watched.client.people_of((CONTACT, NOBODY))
+
+    assert people == {CONTACT: Person(f"{CONTACT}@s.whatsapp.net", f"9{CONTACT}@lid"), NOBODY: None}
     await watched.client.stop(deadline_s=5)
 
 
@@ -296,7 +299,7 @@ async def calls_before_the_start_and_after_the_stop_do_nothing(world: World, pho
     late, _ = await paired(world, phone)
     await late.client.stop(deadline_s=5)
     assert await late.client.send(text("late")) == NotConnected()
-    assert await late.client.jids_of((CONTACT,)) == NotConnected()
+    assert await late.client.people_of((CONTACT,)) == NotConnected()
     assert await late.client.show_typing(f"{CONTACT}@s.whatsapp.net", "paused") == NotConnected()
     assert await late.client.logout() is False
     assert await late.client.stop(deadline_s=1)

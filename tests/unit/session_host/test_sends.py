@@ -27,7 +27,7 @@ from shared.hosts.protocol import (
     Send,
     Sent,
 )
-from tests.contract.hosts.simulated_host import NoFiles
+from tests.contract.hosts.simulated_host import NoFiles, SharedMemory
 
 HERE, ELSEWHERE = HostId("here"), HostId("elsewhere")
 
@@ -100,7 +100,7 @@ async def desk() -> AsyncIterator[Desk]:
     device = server.scan(code, "5511988880001")
     session = FakeSession(spec.connection_id, client, device)
     async with asyncio.TaskGroup() as group:
-        yield Desk(server, session, SendDesk(HERE, server, KnownNumbers(), NoFiles(), group))
+        yield Desk(server, session, SendDesk(HERE, server, KnownNumbers(SharedMemory(), server), NoFiles(), group))
 
 
 async def test_a_repeated_try_joins_the_first_and_reaches_the_wire_once(desk: Desk) -> None:

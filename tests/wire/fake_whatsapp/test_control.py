@@ -35,6 +35,8 @@ INBOUND = {"session_phone": PHONE, "from": "5511999990001"}
         ("/inbound", {**INBOUND, "type": "image", "payload": {"base64": "*"}}, 422),
         ("/inbound", {**INBOUND, "text": "x", "id": "with space"}, 422),
         ("/inbound", {"session_phone": PHONE, "from": PHONE, "text": "x"}, 422),
+        ("/inbound", {"session_phone": PHONE, "from": PHONE, "to": PHONE, "text": "x"}, 422),
+        ("/inbound", {**INBOUND, "text": "x", "to": "5511999990002"}, 422),
         ("/receipts", {"session_phone": PHONE, "wire_id": "UNKNOWN", "type": "read"}, 404),
         ("/receipts", {"session_phone": PHONE, "wire_id": "UNKNOWN", "type": "seen"}, 422),
         ("/faults", {"kind": "earthquake"}, 422),
@@ -94,6 +96,8 @@ async def test_a_contact_keeps_what_a_later_request_leaves_out(wire: Wire, conta
         "on_whatsapp": True,
         "auto_receipts": ["read"],
         "receipt_delay_ms": 5,
+        "addressing": "pn",
+        "spellings": [],
     }
 
 
