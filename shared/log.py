@@ -4,7 +4,7 @@ Keys: `level`, `time` (milliseconds), `msg`, then `sessionId`, `messageDbId`, `w
 event's fields. Code says `session_id=…`; the last processor gives the seed's spelling.
 
 A worker writes a line per job, so JSON lines go straight to the stream: the way through the standard library's logging
-costs four times as much.
+costs four times as much. What is written as often as that is a `Form`, which costs a fifth of what is left.
 """
 
 import json
@@ -12,6 +12,7 @@ import logging
 import re
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
@@ -58,8 +59,11 @@ class _Lines:
     """Writes whole lines to what is standard output at that moment."""
 
     def msg(self, line: str) -> None:
+        self.write(line + "\n")
+
+    def write(self, lines: str) -> None:
         try:
-            sys.stdout.write(line + "\n")
+            sys.stdout.write(lines)
             sys.stdout.flush()
         except (OSError, ValueError):
             return  # whoever read it is gone; no work fails for that
@@ -73,6 +77,51 @@ _encode: Final = json.JSONEncoder(default=repr).encode
 
 def _json_line(logger: Any, method: str, event: EventDict) -> str:  # noqa: ANN401 - structlog's signature
     return _encode(_seed_names(logger, method, event))
+
+
+def _to_lines(*_: Any) -> _Lines:  # noqa: ANN401 - structlog's signature
+    return _lines
+
+
+# How the values of most fields are written; of all others `_encode` knows.
+_PLAIN: Final = {
+    str: json.encoder.encode_basestring_ascii,
+    int: int.__repr__,
+    float: float.__repr__,
+    type(None): lambda _: "null",
+}
+
+
+class Form:
+    """An event of level info that always has the same fields, for what is written a thousand times a second.
+
+    Its lines are those of `log.info(event, **fields)`, except that nothing which was bound is on them. Raises
+    ValueError for a field that would be redacted.
+    """
+
+    def __init__(self, event: str, *names: str) -> None:
+        if secret := _SECRET_KEYS.intersection(names):
+            raise ValueError(f"{sorted(secret)} are never written")
+        self._event = event
+        self.names = names
+        keys = ", ".join(f"{_encode(_SEED_KEYS.get(name, name))}: %s" for name in names)
+        self._line = f'{{"level": "info", "time": %d, "msg": {_encode(event)}, {keys}}}\n'
+
+    def write(self, rows: Sequence[Sequence[Any]]) -> None:
+        """A line for each row, which has a value for each field in their order, if lines of level info are written."""
+        log = structlog.get_logger()
+        if not rows or not log.is_enabled_for(logging.INFO):
+            return
+        if structlog.get_config()["logger_factory"] is not _to_lines:
+            for row in rows:
+                log.info(self._event, **dict(zip(self.names, row, strict=True)))
+            return
+        now_ms = int(time.time() * 1000)
+        _lines.write(
+            "".join(
+                [self._line % (now_ms, *[_PLAIN.get(type(value), _encode)(value) for value in row]) for row in rows]
+            )
+        )
 
 
 def configure(*, level: str, fmt: str) -> None:
@@ -92,7 +141,7 @@ def configure(*, level: str, fmt: str) -> None:
     structlog.configure(
         processors=[*shared, _json_line if is_json else structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=(lambda *_: _lines) if is_json else structlog.stdlib.LoggerFactory(),
+        logger_factory=_to_lines if is_json else structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)

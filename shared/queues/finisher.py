@@ -89,12 +89,12 @@ class Finisher:
     async def _settle(self, batch: Sequence[Ending], finished: Finished) -> None:
         self._held.drop(end.job for end in batch)
         # Of two claims of one job that end in one batch the earlier was lost.
-        fences = {end.job.pk: end.job.fence for end in sorted(batch, key=lambda end: end.job.fence)}
-        for end in batch:
-            pk, is_newest = end.job.pk, end.job.fence == fences[end.job.pk]
-            log_ended(
-                end, was_accepted=is_newest and pk in finished.accepted, is_dead=is_newest and pk in finished.dead
-            )
+        newest = {end.job.pk: end.job.fence for end in sorted(batch, key=lambda end: end.job.fence)}
+        log_ended(
+            batch,
+            accepted={newest[pk] for pk in finished.accepted},
+            dead={newest[pk] for pk in finished.dead},
+        )
         self._on_finished(finished)
         if finished.ready:
             await self._queues.ring(finished.ready)

@@ -18,8 +18,11 @@ class Written:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
 
+    def text(self) -> str:
+        return self._capsys.readouterr().out
+
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._capsys.readouterr().out.splitlines()]
+        return [json.loads(line) for line in self.text().splitlines()]
 
 
 @pytest.fixture
@@ -141,3 +144,35 @@ def test_a_reader_that_is_gone_harms_nobody(written: Written, monkeypatch: pytes
     structlog.get_logger().info("to_nobody")
 
     assert written.lines() == []
+
+
+_ROW = ('msg-send-\u00e9"1', 2, 0.5, None, True, {"a": [1]}, {1, 2}.__class__)
+_FIELDS = ("job_id", "attempt", "duration_ms", "session_id", "odd", "more", "type")
+
+
+def test_a_form_writes_what_a_logger_does(written: Written) -> None:
+    structlog.get_logger().info("job_ended", **dict(zip(_FIELDS, _ROW, strict=True)))
+    log.Form("job_ended", *_FIELDS).write([_ROW, _ROW])
+
+    [by_logger, *by_form] = written.lines()
+    assert [list(line.items())[2:] for line in by_form] == [list(by_logger.items())[2:]] * 2
+    assert all(line["level"] == "info" and line["time"] >= by_logger["time"] for line in by_form)
+
+
+def test_a_form_follows_level_and_format(written: Written) -> None:
+    form = log.Form("job_ended", "job_id")
+
+    log.configure(level="warning", fmt="json")
+    form.write([("unseen",)])
+    log.configure(level="info", fmt="console")
+    form.write([("for-people",)])
+
+    shown = written.text()
+    assert "unseen" not in shown
+    assert "for-people" in shown
+    assert "job_ended" in shown
+
+
+def test_a_form_has_no_field_for_a_secret() -> None:
+    with pytest.raises(ValueError, match="phone"):
+        log.Form("job_ended", "job_id", "phone")
