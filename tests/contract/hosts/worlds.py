@@ -163,7 +163,7 @@ async def fake_server_world(database_url: str, data_dir: Path) -> AsyncIterator[
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as http:
             await http.post("/contacts", json={"phone": "5511999990000", "on_whatsapp": False})
             await http.post("/contacts", json={"phone": "5511999990001", "auto_receipts": []})
-            yield FakeServerWorld(http, factory(loaded, store), store)
+            yield FakeServerWorld(http, factory(loaded, store, has_room=lambda: True), store)
         await pool.close()
 
 
