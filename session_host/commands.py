@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from session_host.habits import Habits
 from session_host.numbers import KnownNumbers
 from session_host.roster import Roster
 from session_host.sends import SendDesk
@@ -38,10 +39,11 @@ log = structlog.get_logger(__name__)
 class Commands:
     """What each command does with the roster and the desk."""
 
-    def __init__(self, roster: Roster, desk: SendDesk, numbers: KnownNumbers) -> None:
+    def __init__(self, roster: Roster, desk: SendDesk, numbers: KnownNumbers, habits: Habits) -> None:
         self._roster = roster
         self._desk = desk
         self._numbers = numbers
+        self._habits = habits
         self._downloads = asyncio.Semaphore(_DOWNLOADS_AT_ONCE)
 
     def application(self, *, token: str, address: str = "") -> web.Application:
@@ -63,6 +65,7 @@ class Commands:
             ("read", _command(protocol.Read, self.read)),
             ("state", _command(protocol.State, self.state)),
             ("download", _command(protocol.Download, self.download)),
+            ("try-proxy", _command(protocol.TryProxy, self.try_proxy)),
         ]
         path = f"{urlsplit(address).path}{protocol.COMMANDS}"
         app.add_routes([web.post(f"{path}/{name}", handler) for name, handler in table])
@@ -157,6 +160,9 @@ class Commands:
             phase=session.phase.value,
             is_sending=self._desk.is_sending(session.connection_id),
         )
+
+    async def try_proxy(self, command: protocol.TryProxy) -> BaseModel:
+        return await self._habits.try_proxy(ConnectionId(command.connection_id))
 
     def _held(self, connection_id: object, epoch: int) -> Session | None:
         session = self._roster.get(ConnectionId(connection_id))  # type: ignore[arg-type]  # a UUID, by the command

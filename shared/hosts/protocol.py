@@ -155,6 +155,12 @@ class State(_Strict):
     connection_id: UUID
 
 
+class TryProxy(_Strict):
+    """Whether WhatsApp can be reached the way that this connection's config says. Any host can be asked."""
+
+    connection_id: UUID
+
+
 # ---- answers to a send
 
 
@@ -285,6 +291,19 @@ class Ended(_Answer):
 
 EndAnswer = Annotated[Ended | NotOwner | NotConnected, Field(discriminator="kind")]
 END_ANSWER: TypeAdapter[EndAnswer] = TypeAdapter(EndAnswer)
+
+
+class ProxyTried(_Answer):
+    """`trouble` says why WhatsApp was not reached; it names no address."""
+
+    kind: Literal["tried"] = "tried"
+    is_reachable: bool
+    duration_ms: int
+    trouble: str | None = None
+
+
+ProxyAnswer = Annotated[ProxyTried | NoSession, Field(discriminator="kind")]
+PROXY_ANSWER: TypeAdapter[ProxyAnswer] = TypeAdapter(ProxyAnswer)
 
 
 class CodeShown(_Answer):

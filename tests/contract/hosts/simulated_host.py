@@ -12,11 +12,13 @@ from aiohttp import web
 
 from session_host.commands import Commands
 from session_host.fence import Fence
+from session_host.habits import Habits
 from session_host.handover import Handover
 from session_host.journal import Journal
 from session_host.journal_feed import JournalFeed
 from session_host.means import Means
 from session_host.numbers import KnownNumbers, PostgresMemory
+from session_host.proxies import Proxies
 from session_host.records import SessionRecords
 from session_host.roster import Roster
 from session_host.sends import FilesOfMessages, SendDesk
@@ -138,23 +140,25 @@ async def simulated_host(  # noqa: PLR0913 - what a host has
     scope = asyncio.TaskGroup()
     async with scope as group:
         roster = Roster(host, queues, feed, group, capacity=capacity, lease_s=lease_s, moves_at_once=moves_at_once)
+        habits = Habits(queues, group, Proxies(queues.settings, default=None))
         numbers = KnownNumbers(PostgresMemory(queues.pool), server)
         desk = SendDesk(host, server, numbers, files or NoFiles(), group)
+        habits.equip(is_held=lambda one: roster.get(one) is not None, settle=desk.settle)
         means = Means(
-            make_client=server.make_client,
+            make_client=habits.over(server.make_client),
             records=SessionRecords(queues),
             fence=Fence(),
             turns=Turns(connects_at_once),
             on_leak=lambda: None,
         )
         roster.equip(means, Handover(queues, desk))
-        runner = web.AppRunner(Commands(roster, desk, numbers).application(token=TOKEN), access_log=None)
+        runner = web.AppRunner(Commands(roster, desk, numbers, habits).application(token=TOKEN), access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         address = f"http://127.0.0.1:{runner.addresses[0][1]}"
         await hosts.register(queues.pool, host, address=address, capacity=capacity)
         made = SimulatedHost(host, roster, feed, journal, address)
-        made.tasks = [group.create_task(roster.run()), group.create_task(feed.run())]
+        made.tasks = [group.create_task(roster.run()), group.create_task(feed.run()), group.create_task(habits.run())]
         yield made
         made.die()
         await asyncio.gather(*made.tasks, return_exceptions=True)
