@@ -1,0 +1,7 @@
+"""`python -m local.soak`; see `--help`."""
+
+import sys
+
+from local.soak.main import main
+
+sys.exit(main(sys.argv[1:]))
