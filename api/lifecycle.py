@@ -20,6 +20,7 @@ from shared.domain.message import MessageStatus
 from shared.domain.session import SessionStatus, may_move
 from shared.egress.target import Rule, Target
 from shared.queues import ledger, new_jobs
+from shared.queues.paces import fit as fit_paces
 from shared.queues.policies import POLICIES
 from shared.queues.runtime import Transaction
 from shared.sealing import Sealer
@@ -263,7 +264,7 @@ async def _judged(parts: Resources, url: str | None) -> Target | None:
 
 
 async def _limit(connection: Connection, connection_id: ConnectionId, config: ConnectionConfig) -> None:
-    """Give its sends a rate of their own, or the queue's, and their weight."""
+    """Give its sends a rate of their own, or the queue's, their weight and their pace; the row says so already."""
     await ledger.set_group(
         connection,
         QueueName.MESSAGE_SEND,
@@ -271,6 +272,7 @@ async def _limit(connection: Connection, connection_id: ConnectionId, config: Co
         rate_per_minute=config.send_rate_per_minute,
         weight=config.send_weight,
     )
+    await fit_paces(connection, connection_id)
 
 
 async def _patch_webhook(

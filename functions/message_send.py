@@ -10,6 +10,7 @@ from uuid import UUID
 from functions import references
 from functions.outgoing_files import with_file
 from functions.resources import Resources
+from functions.send_endings import refused, sent
 from functions.work import work
 from shared.db import messages
 from shared.db.hosts import Owner
@@ -18,18 +19,17 @@ from shared.domain.errors import HostUnreachable, Unavailable
 from shared.domain.ids import HostId, MessageId, WireId
 from shared.domain.jobs import Job, QueueName
 from shared.domain.message import SETTLED, MessageStatus, ParkedReason
-from shared.domain.outcome import Discard, Done, Failure, Outcome, Park, Retry, Snooze, Unknown
+from shared.domain.outcome import Discard, Done, Failure, Outcome, Park, Snooze, Unknown
 from shared.domain.session import SessionStatus
 from shared.domain.writes import ErrorInfo, GiveBackTry, MoveMessage, Write
 from shared.failpoints import reach
 from shared.hosts import protocol
 from shared.hosts.client import HostNotReached
-from shared.queues.policies import POLICIES
-
-_POLICY: Final = POLICIES[QueueName.MESSAGE_SEND]
 
 # How soon to look again at what is about to change: a lease that lapses, a send that still runs.
 _SOON_S: Final = 0.5
+# A wait that is as good as over.
+_LEAST_S: Final = 0.05
 # The media store does not answer: the message keeps its place and its try.
 _STORE_AWAY_S: Final = 5.0
 _EXPIRED: Final = "EXPIRED"
@@ -52,6 +52,9 @@ async def handle(job: Job, use: Resources) -> Outcome:
     if message.session_status != SessionStatus.CONNECTED:
         # The group's reasons say so too, or no longer: then the job is claimable again at once.
         return Park(reason=ParkedReason.CONNECTION_OFFLINE, writes=_doubt(message) if in_doubt else ())
+    if message.wait_s is not None:
+        # Its chat or its connection is held; it keeps its place.
+        return Snooze(delay_s=max(message.wait_s, _LEAST_S))
     owner = _owner(message)
     if owner is None or not in_doubt:
         # Between two owners, or another job of this message was begun with a moment ago.
@@ -92,10 +95,10 @@ async def _try(job: Job, message: Sendable, use: Resources) -> Outcome:
     if isinstance(payload, Unavailable):
         return Snooze(delay_s=_STORE_AWAY_S, writes=give_back)
     if isinstance(payload, protocol.Refused):
-        return _refused(job, message, payload, send_no)
+        return refused(job, message, payload, send_no)
     resolved = await references.resolve(use.pool, replace(message, payload=dict(payload)))
     if isinstance(resolved, protocol.Refused):
-        return _refused(job, message, resolved, send_no)
+        return refused(job, message, resolved, send_no)
     command = protocol.Send(
         connection_id=message.connection_id,
         message_id=message.id,
@@ -108,6 +111,10 @@ async def _try(job: Job, message: Sendable, use: Resources) -> Outcome:
         reply_to=resolved.reply_to,
         mentions=message.mentions,
     )
+    if message.types:
+        if (wait_s := use.typist.wait_s(message)) is not None:
+            return Snooze(delay_s=wait_s, writes=give_back)
+        await use.typist.type(owner, message)
     try:
         answer = await use.hosts.send(owner, command)
     except HostNotReached:
@@ -115,12 +122,16 @@ async def _try(job: Job, message: Sendable, use: Resources) -> Outcome:
     except HostUnreachable:
         # It may have left. The message stays `processing`, so the next look asks the host and the device store.
         return Snooze(delay_s=_SOON_S)
+    return _answered(job, message, answer, give_back)
+
+
+def _answered(job: Job, message: Sendable, answer: protocol.SendAnswer, give_back: tuple[Write, ...]) -> Outcome:
     match answer:
         case protocol.Sent():
             reach("send_before_record")
-            return _sent(message, answer, send_no)
+            return sent(message, answer, message.send_no)
         case protocol.Refused():
-            return _refused(job, message, answer, send_no)
+            return refused(job, message, answer, message.send_no)
         case protocol.Ambiguous():
             return Snooze(delay_s=0.0)
         case protocol.Busy() | protocol.NotOwner() | protocol.NotConnected():
@@ -148,11 +159,11 @@ async def _settle(message: Sendable, owner: Owner, use: Resources) -> Outcome | 
         case protocol.Running():
             return Snooze(delay_s=_SOON_S)
         case protocol.Sent():
-            return _sent(message, answer, message.send_no)
+            return sent(message, answer, message.send_no)
         case protocol.NeverLeft():
             return None
         case protocol.Left(wire_id=wire_id) if await _has_receipt(message, WireId(wire_id), use):
-            return _sent(message, protocol.Sent(wire_id=wire_id, at=use.now()), message.send_no)
+            return sent(message, protocol.Sent(wire_id=wire_id, at=use.now()), message.send_no)
         case protocol.Left() | protocol.CannotSay():
             return _hold(message, answer, grace_s=use.settings.send_unknown_grace_s)
         case _:
@@ -169,7 +180,7 @@ def _still_held(message: Sendable, *, grace_s: float) -> Outcome | None:
     """A message in doubt holds its chat for the grace; a wake-up before that (a resume) only looks at the clock."""
     if message.wa_message_id is None or message.unknown_for_s is None or message.unknown_for_s >= grace_s:
         return None
-    return Snooze(delay_s=max(grace_s - message.unknown_for_s, 0.05))
+    return Snooze(delay_s=max(grace_s - message.unknown_for_s, _LEAST_S))
 
 
 def _hold(message: Sendable, answer: protocol.Left | protocol.CannotSay, *, grace_s: float) -> Outcome | None:
@@ -190,37 +201,6 @@ def _doubt(message: Sendable, *, wire_id: WireId | None = None) -> tuple[Write, 
             message_id=message.id, to=MessageStatus.UNKNOWN, send_no=message.send_no, wire_id=wire_id, error=error
         ),
     )
-
-
-def _sent(message: Sendable, answer: protocol.Sent, send_no: int) -> Outcome:
-    moved = MoveMessage(
-        message_id=message.id,
-        to=MessageStatus.SENT,
-        send_no=send_no,
-        wire_id=WireId(answer.wire_id),
-        wire_at=answer.at,
-    )
-    return Done(
-        result={"success": True, "messageDbId": str(message.id), "waMessageId": answer.wire_id}, writes=(moved,)
-    )
-
-
-def _refused(job: Job, message: Sendable, answer: protocol.Refused, send_no: int) -> Outcome:
-    failure = Failure(code=answer.code, detail=answer.detail, retryable=not answer.permanent)
-    ended = _ended(message, failure, send_no=send_no)
-    if answer.permanent:
-        return Discard(reason=answer.detail, failure=failure, writes=(ended,))
-    delay_s = max(_POLICY.delay_s(job.attempt), answer.retry_after_s or 0.0)
-    error = ErrorInfo(code=failure.code, detail=failure.detail, retryable=True)
-    failed = MoveMessage(
-        message_id=message.id, to=MessageStatus.FAILED, send_no=send_no, error=error, retry_in_s=delay_s
-    )
-    return Retry(failure=failure, delay_s=delay_s, writes=(failed,), last_writes=(ended,))
-
-
-def _ended(message: Sendable, failure: Failure, *, send_no: int | None) -> MoveMessage:
-    error = ErrorInfo(code=failure.code, detail=failure.detail, retryable=failure.retryable)
-    return MoveMessage(message_id=message.id, to=MessageStatus.DLQ, send_no=send_no, error=error)
 
 
 def on_ended(data: Mapping[str, Any], failure: Failure) -> Sequence[Write]:

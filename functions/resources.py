@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from functions.turnstile import Turnstile
+from functions.typist import Typist
 from shared.db import tries
 from shared.db.pool import Connection, Pool
 from shared.db.tries import Sendable, Start
@@ -24,7 +25,7 @@ class Resources:
     """Handed to every handler; shared by all that run at once, so nothing in it belongs to one job.
 
     `tries` begins a try of a message; those that begin at the same moment share a commit. `downloads` counts the
-    files of messages that are being fetched.
+    files of messages that are being fetched. `typist` shows `typing…` before the messages of paced connections.
     """
 
     settings: Settings
@@ -35,6 +36,7 @@ class Resources:
     hosts: HostClient
     media: Media
     downloads: Turnstile
+    typist: Typist
     tries: Together[Start, Sendable | None]
 
 
@@ -55,14 +57,14 @@ async def open_resources(queues: Queues) -> AsyncIterator[Resources]:
             courier=courier,
             hosts=hosts,
             media=media,
-            downloads=Turnstile(_downloads_at_once(queues.settings)),
+            downloads=Turnstile(_half_of_slots(queues.settings, QueueName.MESSAGE_RECEIVE)),
+            typist=Typist(hosts, at_once=_half_of_slots(queues.settings, QueueName.MESSAGE_SEND)),
             tries=Together(queues.pool, begin_tries),
         )
 
 
-def _downloads_at_once(settings: Settings) -> int:
-    """Half of the slots of `message:receive`: messages that come in always find one."""
-    queue = QueueName.MESSAGE_RECEIVE
+def _half_of_slots(settings: Settings, queue: QueueName) -> int:
+    """For what takes long: the queue's other jobs always find a slot."""
     return max(settings.concurrency.get(queue, POLICIES[queue].concurrency) // 2, 1)
 
 

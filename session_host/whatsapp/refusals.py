@@ -7,16 +7,14 @@ asked before anything is sent again.
 import re
 from typing import Final
 
-from shared.hosts.protocol import Ambiguous, NotConnected, Refused
+from shared.hosts.protocol import CHAT_RESTRICTED, RATE_OVERLIMIT, Ambiguous, NotConnected, Refused
 
 Verdict = Refused | Ambiguous | NotConnected
 
 _OFFLINE: Final = NotConnected()
-_RATE: Final = Refused(code="RATE_OVERLIMIT", detail="WhatsApp limits this number for now.", retry_after_s=60)
+_RATE: Final = Refused(code=RATE_OVERLIMIT, detail="WhatsApp limits this number for now (429).")
 _RESTRICTED: Final = Refused(
-    code="CHAT_RESTRICTED",
-    detail="WhatsApp does not let this number write to this chat now (463).",
-    retry_after_s=3600,
+    code=CHAT_RESTRICTED, detail="WhatsApp does not let this number write to this chat now (463)."
 )
 _NOT_A_RECIPIENT: Final = Refused(
     code="NUMBER_NOT_ON_WHATSAPP", detail="WhatsApp knows no such recipient.", permanent=True
@@ -27,6 +25,10 @@ _NOT_IN_GROUP: Final = Refused(
 _MEDIA: Final = Refused(code="MEDIA_UPLOAD_FAILED", detail="WhatsApp did not take the file; another try may work.")
 _SERVER: Final = Refused(code="UNAVAILABLE", detail="WhatsApp has a problem of its own.", retry_after_s=10)
 _ASKING: Final = Refused(code="UNAVAILABLE", detail="WhatsApp did not answer a question about the recipient.")
+# Whoever it was asked about, the answer came before a frame was made of the message.
+_QUESTION_REFUSED: Final = Refused(
+    code="WHATSAPP_REFUSED", detail="WhatsApp refused a question about the recipient.", max_tries=3
+)
 _IN_DOUBT: Final = Ambiguous(detail="The connection broke, or WhatsApp did not answer in time.")
 
 # Matched in order: a group's failure may wrap a rate limit or a timeout, so the inner text comes first.
@@ -43,11 +45,13 @@ _RULES: Final[tuple[tuple[re.Pattern[str], Verdict], ...]] = tuple(
         (r"no LID found for|unknown server|user JID with no device part|no signal session", _NOT_A_RECIPIENT),
         (r"not participating in that group|that group does not exist|failed to get group members", _NOT_IN_GROUP),
         (r"failed to refresh media connections|upload failed", _MEDIA),
+        (r"info query returned (status|unexpected) 4\d\d", _QUESTION_REFUSED),
     )
 )
 _SERVER_CODE: Final = re.compile(r"server returned error (\d+)")
-# An invalid stanza or a stale Signal session: another try renews the session.
+# An invalid stanza or a stale Signal session: another try renews the session, and a third one helps no more.
 _STALE: Final = 479
+_STALE_TRIES: Final = 3
 
 
 # WhatsApp keeps files for some weeks.
@@ -75,5 +79,7 @@ def classify(text: str) -> Verdict:
     if found := _SERVER_CODE.search(text):
         code = int(found[1])
         detail = f"WhatsApp refused the message with error {code}."
-        return Refused(code="WHATSAPP_REFUSED", detail=detail, permanent=code != _STALE)
+        if code == _STALE:
+            return Refused(code="WHATSAPP_REFUSED", detail=detail, max_tries=_STALE_TRIES)
+        return Refused(code="WHATSAPP_REFUSED", detail=detail, permanent=True)
     return Ambiguous(detail="The library ended the send with an error that says too little.")

@@ -28,6 +28,8 @@ class Sendable:
 
     `is_begun`: the try `send_no` is committed, with the host, epoch and device that are named here as the session's.
     Otherwise nothing was changed, and `send_no`, `send_host`, `send_epoch` and `send_device` are its last try's.
+    `wait_s`, and `wait_reason`: it may not begin yet, as its chat or its connection is held for so long.
+    `types` and `jitter_s` are its connection's pacing; `refusals`: how often its chat was restricted in a row.
     `host_id` and `address` are None while nobody holds the session.
     """
 
@@ -52,6 +54,11 @@ class Sendable:
     lease_epoch: int
     host_id: str | None
     address: str | None
+    wait_s: float | None = None
+    wait_reason: str | None = None
+    types: bool = False
+    jitter_s: float = 0.0
+    refusals: int = 0
 
 
 async def begin(connection: Connection, starts: Sequence[Start]) -> list[Sendable | None]:

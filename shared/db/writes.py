@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
 
-from shared.db import connections, media, messages, tries, webhook_deliveries, webhooks
+from shared.db import connections, media, messages, paces, tries, webhook_deliveries, webhooks
 from shared.db.pool import Connection
 from shared.domain.ids import ConnectionId, MessageId
 from shared.domain.jobs import QueueName
+from shared.domain.pace_writes import ClearRefusals, HoldMessage, RestrictChat, RestSession, SlowSession
 from shared.domain.webhook import DisableEndpoint, EndDelivery, PostponeDelivery, RecordAttempt
 from shared.domain.writes import (
     ExpectMedia,
@@ -48,6 +49,26 @@ async def _move_messages(connection: Connection, writes: Sequence[MoveMessage], 
 
 async def _give_back(connection: Connection, writes: Sequence[GiveBackTry], _applied: Applied) -> None:
     await tries.give_back(connection, writes)
+
+
+async def _hold_messages(connection: Connection, writes: Sequence[HoldMessage], applied: Applied) -> None:
+    applied.fan_out.update(await paces.hold_messages(connection, writes))
+
+
+async def _restrict_chats(connection: Connection, writes: Sequence[RestrictChat], _applied: Applied) -> None:
+    await paces.restrict_chats(connection, writes)
+
+
+async def _clear_refusals(connection: Connection, writes: Sequence[ClearRefusals], _applied: Applied) -> None:
+    await paces.clear_refusals(connection, writes)
+
+
+async def _slow_sessions(connection: Connection, writes: Sequence[SlowSession], _applied: Applied) -> None:
+    await paces.slow_sessions(connection, writes)
+
+
+async def _rest_sessions(connection: Connection, writes: Sequence[RestSession], _applied: Applied) -> None:
+    await paces.rest_sessions(connection, writes)
 
 
 async def _record_receipts(connection: Connection, writes: Sequence[RecordReceipt], applied: Applied) -> None:
@@ -108,6 +129,11 @@ Applier = Callable[[Connection, Sequence[Any], Applied], Awaitable[None]]
 APPLIERS: Final[dict[type[Write], Applier]] = {
     MoveMessage: _move_messages,
     GiveBackTry: _give_back,
+    HoldMessage: _hold_messages,
+    RestrictChat: _restrict_chats,
+    ClearRefusals: _clear_refusals,
+    SlowSession: _slow_sessions,
+    RestSession: _rest_sessions,
     RecordReceipt: _record_receipts,
     StoreFromWire: _store_from_wire,
     ExpectMedia: _expect_media,

@@ -21,6 +21,8 @@ from pydantic import (
 )
 
 from shared.domain.content import storable
+from shared.domain.pacing import Pacing
+from shared.domain.quiet_hours import QuietHours
 
 _MAX_JSON_BYTES: Final = 16_384
 _MAX_RATE: Final = 100_000
@@ -121,6 +123,10 @@ class ConnectionConfig(_Settings):
         None, ge=0, le=_MAX_RATE, description="messages per minute; 0: no limit; null: as the service is set"
     )
     send_weight: StrictInt = Field(1, ge=1, le=100, description="messages in its turn, when connections take turns")
+    pacing: Pacing | None = Field(
+        None, description="how its messages are spread out, see docs/pacing.md; null: only by its rate"
+    )
+    quiet_hours: QuietHours | None = Field(None, description="when nothing is sent; null: it is sent at any hour")
     proxy: Annotated[str, StringConstraints(max_length=2048), AfterValidator(_proxy)] | None = Field(
         None,
         repr=False,

@@ -163,6 +163,10 @@ class TryProxy(_Strict):
 
 # ---- answers to a send
 
+# What holds more than one message: a chat that WhatsApp restricts, and the whole number.
+CHAT_RESTRICTED = "CHAT_RESTRICTED"
+RATE_OVERLIMIT = "RATE_OVERLIMIT"
+
 
 class _Answer(BaseModel):
     # Old and new code talk to each other during an update, so an answer's unknown fields are skipped.
@@ -178,13 +182,14 @@ class Sent(_Answer):
 
 
 class Refused(_Answer):
-    """It was definitely not sent. `permanent`: the same message is refused again."""
+    """It was definitely not sent. `permanent`: the same message is refused again, or after `max_tries` tries in all."""
 
     kind: Literal["refused"] = "refused"
     code: str
     detail: str
     permanent: bool = False
     retry_after_s: float | None = None
+    max_tries: int | None = None
 
 
 class Ambiguous(_Answer):

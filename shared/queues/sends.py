@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from shared.db import message_bulk, messages
+from shared.db import message_bulk, messages, paces
 from shared.db.pool import Record
 from shared.db.sql import load
 from shared.domain.errors import Conflict, NotFound
 from shared.domain.ids import ConnectionId, MessageId, TenantId
-from shared.domain.jobs import Enqueued, NewJob, QueueName
+from shared.domain.jobs import Enqueued, JobState, NewJob, QueueName
 from shared.domain.message import CANCELABLE, RETRYABLE, MessageStatus
 from shared.domain.session import REFUSES_SENDS, SessionStatus
 from shared.domain.writes import ErrorInfo, MoveMessage
@@ -21,8 +21,11 @@ from shared.queues.policies import POLICIES
 from shared.queues.runtime import Transaction
 
 _drain: Final = load("drain")
+_ledger: Final = load("ledger")
 
 _PRIORITY: Final = POLICIES[QueueName.MESSAGE_SEND].priority
+# Of a restricted chat one message is held, or each that is sent without an order.
+_HELD_AT_MOST: Final = 5_000
 # A person waits for a manual retry, so it goes before what is new (the seed's number).
 _RETRY_PRIORITY: Final = _PRIORITY + 1
 
@@ -63,11 +66,14 @@ async def retry(
 ) -> Retried:
     """Send a message that failed, is a dead letter or in doubt once more, with a new budget of attempts.
 
-    Works after its job was cleaned up; a dead letter is forgotten, as the new job takes its place. Raises NotFound, and
-    Conflict from any other status.
+    Works after its job was cleaned up; a dead letter is forgotten, as the new job takes its place. One whose chat is
+    restricted is tried at once by the job that it has, in its place. Raises NotFound, and Conflict from any other
+    status.
     """
     row = await _found(tx, message_id, tenant_id=tenant_id, allowed=allowed)
     status = MessageStatus(row["status"])
+    if status is MessageStatus.QUEUED and (job := await _lift(tx, row)) is not None:
+        return Retried(message=await _shown(tx, row["id"]), job=job)
     if status not in RETRYABLE:
         raise Conflict(f"A message that is {status} cannot be retried; only failed, dlq and unknown ones can.")
     if SessionStatus(row["session_status"]) in REFUSES_SENDS:
@@ -87,6 +93,23 @@ async def retry(
     await tx.apply([MoveMessage(message_id=row["id"], to=MessageStatus.QUEUED)])
     tx.ring(QueueName.MESSAGE_SEND)
     return Retried(message=await _shown(tx, row["id"]), job=job)
+
+
+async def _lift(tx: Transaction, row: Record) -> Enqueued | None:
+    """Write to a message's restricted chat once more, now; its job, or None when the chat is not restricted."""
+    if row["job_pk"] is None:
+        return None
+    # A job's group comes before what is kept of its chat.
+    await tx.connection.execute(_ledger.lock_groups, [row["job_pk"]])
+    job = await paces.waiting_job(tx.connection, row["job_pk"])
+    if job is None:
+        return None
+    held = await paces.lift_chat(tx.connection, row["connection_id"], row["jid"], limit=_HELD_AT_MOST)
+    if held is None:
+        return None
+    await ledger.make_due(tx.connection, held)
+    tx.ring(QueueName.MESSAGE_SEND)
+    return Enqueued(pk=row["job_pk"], job_id=job, state=JobState.WAITING, deduplicated=True)
 
 
 def retry_job(

@@ -15,6 +15,7 @@ from shared.domain.outcome import Failure
 from shared.domain.writes import Write
 from shared.queues.lane import Lane
 from shared.queues.outage import Outage
+from shared.queues.paces import fit_due
 from shared.queues.registry import Works
 from shared.queues.runtime import Queues, Transaction, retry_collisions
 from shared.queues.sweep import Ended, EndedWhy, Swept, sweep
@@ -98,6 +99,8 @@ class Sweeper:
                 tx.fan_out(*await webhook_deliveries.sweep_missed(connection))
                 if await webhook_circuits.probe_due(connection):
                     tx.ring(QueueName.WEBHOOK_DELIVERY)
+                if await fit_due(connection):
+                    tx.ring(QueueName.MESSAGE_SEND)
             tx.ring(*swept.ready)
         for end in swept.ended:
             log.warning("job_ended", job_id=end.job_id, queue=end.queue.value, outcome=end.why.value)

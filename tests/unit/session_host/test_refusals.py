@@ -42,6 +42,14 @@ def test_without_a_connection_nothing_was_tried(text: str) -> None:
         ("websocket disconnected before info query returned response", "UNAVAILABLE", False),
         ("server returned error 503", "UNAVAILABLE", False),
         ("server returned error 479", "WHATSAPP_REFUSED", False),
+        ("failed to get device list: info query returned status 400: bad-request", "WHATSAPP_REFUSED", False),
+        ("failed to get group members: info query returned status 503: service-unavailable", "UNAVAILABLE", False),
+        ("failed to refresh media connections: timeout", "MEDIA_UPLOAD_FAILED", False),
+        ("failed to refresh media connections: info query returned status 429", "RATE_OVERLIMIT", False),
+        ("server returned error 401", "WHATSAPP_REFUSED", True),
+        ("server returned error 410", "WHATSAPP_REFUSED", True),
+        ("message recipient must be a user JID with no device part", "NUMBER_NOT_ON_WHATSAPP", True),
+        ("that group does not exist", "RECIPIENT_REFUSED", True),
         ("server returned error 400", "WHATSAPP_REFUSED", True),
         ("no LID found for 5511@s.whatsapp.net from server", "NUMBER_NOT_ON_WHATSAPP", True),
         ("can't send message to unknown server nope", "NUMBER_NOT_ON_WHATSAPP", True),
@@ -54,3 +62,11 @@ def test_a_refusal_says_which_and_whether_another_try_helps(text: str, code: str
     assert isinstance(verdict, Refused)
     assert (verdict.code, verdict.permanent) == (code, permanent)
     assert "5511" not in verdict.detail
+
+
+def test_what_a_renewed_session_may_mend_is_tried_three_times() -> None:
+    stale, asked = classify("server returned error 479"), classify("info query returned status 406: not-acceptable")
+
+    assert isinstance(stale, Refused)
+    assert isinstance(asked, Refused)
+    assert (stale.max_tries, asked.max_tries) == (3, 3)
