@@ -13,7 +13,7 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import ValidationError
 
-from local.fake_whatsapp import incoming, mailbox, pairing
+from local.fake_whatsapp import calls, incoming, mailbox, pairing
 from local.fake_whatsapp.compose import compose
 from local.fake_whatsapp.exchange import Exchange
 from local.fake_whatsapp.faults import IMMEDIATE, FaultKind
@@ -22,6 +22,7 @@ from local.fake_whatsapp.pairing import PairingRefused
 from local.fake_whatsapp.phones import phone_jid
 from local.fake_whatsapp.protocol.node import GROUP_SERVER
 from local.fake_whatsapp.requests import (
+    CallRequest,
     ContactRequest,
     FaultRequest,
     GroupRequest,
@@ -60,6 +61,7 @@ def application(exchange: Exchange, *, proxy_url: str) -> web.Application:
             web.post("/groups", control.put_group),
             web.post("/inbound", control.post_inbound),
             web.post("/receipts", control.post_receipt),
+            web.post("/calls", control.post_call),
             web.get("/wire", control.wire),
             web.get("/signals", control.signals),
             web.get("/sessions", control.sessions),
@@ -175,6 +177,17 @@ class Control:
         )
         await self._mail_for(body.session_phone)
         return web.json_response({"wire_id": body.wire_id, "type": body.type})
+
+    async def post_call(self, request: web.Request) -> web.Response:
+        body = await _parse(request, CallRequest)
+        self._require_session(body.session_phone)
+        session = self._exchange.live.get(body.session_phone)
+        if session is None:
+            raise Refused(HTTPStatus.CONFLICT, "a call rings at connected sessions, and this one is not")
+        call_id = body.id or calls.new_call_id()
+        by_alias = self._exchange.contacts.get(body.sender).addressing != "pn"
+        await session.ring(calls.offer(self._exchange.contacts.phone(body.sender), call_id, by_alias=by_alias))
+        return web.json_response({"call_id": call_id})
 
     async def wire(self, request: web.Request) -> web.Response:
         query = WireQuery.model_validate(dict(request.query))

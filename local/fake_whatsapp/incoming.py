@@ -20,6 +20,7 @@ from local.fake_whatsapp.protocol.protos import Message
 from local.fake_whatsapp.signal.conversation import Sealed
 
 RETRY = "retry"
+NEWSLETTER_SERVER = "newsletter"
 # The first byte of a Signal message, and more bytes than the least that one has.
 SIGNAL_VERSION = 0x33
 GARBLED_BYTES = 80
@@ -36,6 +37,8 @@ def stanza(exchange: Exchange, device: Device, letter: Letter) -> Node:
     """The letter as the client gets it. Sealing moves a ratchet: wait for the disk before sending."""
     if letter.kind == mailbox.RECEIPT:
         return _receipt(exchange, letter)
+    if letter.chat.endswith(f"@{NEWSLETTER_SERVER}"):
+        return _post(letter)
     if letter.garbled:
         # No ratchet moves for it, so that what comes next can be read.
         sealed = Sealed("msg", bytes((SIGNAL_VERSION,)) + os.urandom(GARBLED_BYTES))
@@ -71,6 +74,12 @@ def stanza(exchange: Exchange, device: Device, letter: Letter) -> Node:
             Node("enc", to_group, key.seal(conversations.pad(letter.body), signing)),
         ),
     )
+
+
+def _post(letter: Letter) -> Node:
+    """What is posted in a channel: for everybody to read, so nothing is sealed."""
+    attrs = {"from": Jid(letter.chat), "id": letter.wire_id, "t": str(letter.due_at_ms // 1000), "type": "text"}
+    return Node("message", attrs | {"server_id": str(100 + letter.seq)}, (Node("plaintext", {}, letter.body),))
 
 
 def _named(exchange: Exchange, phone: Phone, letter: Letter) -> dict[str, str]:

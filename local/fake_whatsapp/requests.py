@@ -35,6 +35,8 @@ WireId = Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,128}$")]
 
 
 GroupJid = Annotated[str, StringConstraints(pattern=r"^[1-9]\d{9,24}@g\.us$")]
+# A group, a channel, or the status updates of contacts.
+ChatJid = Annotated[str, StringConstraints(pattern=r"^([1-9]\d{9,24}@(g\.us|newsletter)|status@broadcast)$")]
 
 
 class Request(BaseModel):
@@ -85,7 +87,7 @@ class InboundRequest(Request):
     type: Type = "text"
     payload: dict[str, object] | None = None
     id: WireId | None = None
-    group: GroupJid | None = None
+    group: ChatJid | None = None
     undecryptable: bool = False
     age_s: Annotated[int, Field(ge=0, le=LONGEST_AGE_S)] = 0
 
@@ -118,6 +120,14 @@ class InboundRequest(Request):
         """The poll that is voted in."""
         content = self.content()
         return content.message_id if isinstance(content, PollVotePayload) else None
+
+
+class CallRequest(Request):
+    """A voice call of a contact; the session must be connected. The caller is named as messages name it."""
+
+    session_phone: PhoneNumber
+    sender: PhoneNumber = Field(alias="from")
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{1,64}$")] | None = None
 
 
 class ReceiptRequest(Request):

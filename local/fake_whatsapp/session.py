@@ -60,6 +60,10 @@ class Session:
         """There is mail."""
         self._mail.set()
 
+    async def ring(self, offer: Node) -> None:
+        """Somebody calls."""
+        await self._channel.send(offer)
+
     async def remove(self) -> None:
         """Tell the client that its device is linked no longer."""
         conflict = Node("conflict", {"type": "device_removed"})
@@ -102,6 +106,10 @@ class Session:
                 self._hear_receipt(node)
             case "chatstate":
                 self._exchange.signals.hear_typing(self._device.phone, node)
+            case "presence":
+                self._exchange.signals.hear_presence(self._device.phone, node)
+            case "call":
+                self._exchange.signals.hear_call(self._device.phone, node)
             case "ack":
                 self._deliveries.hear_ack(node)
 

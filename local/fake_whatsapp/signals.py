@@ -1,4 +1,4 @@
-"""What a session lets contacts see beside messages: that somebody types, that a message was read."""
+"""What a session lets contacts see beside messages: that somebody types, is online, read a message, declined a call."""
 
 from __future__ import annotations
 
@@ -38,6 +38,19 @@ class Signals:
             if "participant" in node.attrs:
                 detail["participant"] = str(node.jid("participant"))
             self._append(session_phone, kind, str(node.jid("to")), detail)
+
+    def hear_presence(self, session_phone: str, node: Node) -> None:
+        """Online or not, to everybody at once."""
+        self._append(
+            session_phone, "presence", "", {"state": node.attrs.get("type", ""), "name": node.attrs.get("name")}
+        )
+
+    def hear_call(self, session_phone: str, node: Node) -> None:
+        """What becomes of a call; `reject` is all that a client without a voice can say."""
+        for answer in node.children:
+            if answer.tag == "reject":
+                detail: dict[str, object] = {"call_id": answer.attrs.get("call-id", "")}
+                self._append(session_phone, "call_rejected", str(node.jid("to")), detail)
 
     def rows(self, *, session_phone: str | None, after: int) -> list[dict[str, object]]:
         """What is on disk, in order of arrival; blocks, so call it in a thread."""
