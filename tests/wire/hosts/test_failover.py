@@ -1,0 +1,191 @@
+"""A host dies, stops, comes or hangs: its sessions go on with another, without a code, and never with two at once."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from shared.domain.errors import HostUnreachable
+from shared.hosts import protocol
+from shared.hosts.client import HostNotReached
+from tests.wire.hosts.machines import (
+    Start,
+    cut_power,
+    frozen,
+    held_by,
+    new_phone,
+    processes_of,
+    seen_by_whatsapp,
+    until_ended,
+    until_moved,
+)
+from tests.wire.session_host.stage import HostProcess, Stage, lookup_of, send_command, until
+
+pytestmark = [
+    pytest.mark.wire,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(not Path("/proc").exists(), reason="Linux"),
+]
+
+
+async def a_host(start_host: Start, tmp_path: Path, name: str, **extra: str) -> HostProcess:
+    """A machine of its own: another journal, and nothing shared but Postgres."""
+    host = start_host(ZAPHUB_DATA_DIR=str(tmp_path / name), **extra)
+    await host.until_ready()
+    return host
+
+
+async def test_the_sessions_of_a_machine_that_dies_are_back_on_another_without_a_code(
+    stage: Stage, start_host: Start, tmp_path: Path
+) -> None:
+    first = await a_host(start_host, tmp_path, "a", ZAPHUB_HOST_MOVES_AT_ONCE="0")
+    phones = {await stage.connection(): new_phone() for _ in range(3)}
+    before = {session: await stage.pair(session, phone) for session, phone in phones.items()}
+    await a_host(start_host, tmp_path, "b")
+
+    cut_power(first)
+    after = await until_moved(stage, before)
+
+    session, former = next(iter(before.items()))
+    sent = await stage.client.send(after[session], send_command(session, after[session], text="here again"))
+    assert isinstance(sent, protocol.Sent)
+    assert {one.device_jid for one in after.values()} == {one.device_jid for one in before.values()}
+    with pytest.raises(HostNotReached):
+        await stage.client.send(former, send_command(session, former, text="to a dead host"))
+    assert len(stage.fake.wire(phones[session])) == 1
+
+
+async def test_a_stop_lets_a_send_end_and_hands_over_at_once(stage: Stage, start_host: Start, tmp_path: Path) -> None:
+    # A lease so long that nobody waits for its end.
+    first = await a_host(start_host, tmp_path, "a", ZAPHUB_HOST_MOVES_AT_ONCE="0", ZAPHUB_HOST_LEASE_S="120")
+    phones = {await stage.connection(): new_phone() for _ in range(2)}
+    before = {session: await stage.pair(session, phone) for session, phone in phones.items()}
+    await a_host(start_host, tmp_path, "b", ZAPHUB_HOST_LEASE_S="120")
+    session, owner = next(iter(before.items()))
+    stage.fake.post("/faults", {"kind": "ack_delay", "ms": 1000, "session_phone": phones[session]})
+
+    sending = asyncio.ensure_future(stage.client.send(owner, send_command(session, owner, text="on its way")))
+
+    async def is_on_the_wire() -> bool:
+        return bool(stage.fake.wire(phones[session]))
+
+    await until(is_on_the_wire)
+    code = await asyncio.to_thread(first.stop)
+
+    assert isinstance(await sending, protocol.Sent)
+    assert code == 0
+    await until_moved(stage, before)
+    assert len(stage.fake.wire(phones[session])) == 1
+
+
+async def test_a_host_that_joins_gets_its_part_and_no_session_goes_while_it_sends(
+    stage: Stage, start_host: Start, tmp_path: Path
+) -> None:
+    await a_host(start_host, tmp_path, "a", ZAPHUB_HOST_LEASE_S="2")
+    phones = {await stage.connection(): new_phone() for _ in range(3)}
+    before = {session: await stage.pair(session, phone) for session, phone in phones.items()}
+    [busy, *_] = before
+    stage.fake.post("/faults", {"kind": "ack_delay", "ms": 8000, "session_phone": phones[busy]})
+    sending = asyncio.ensure_future(
+        stage.client.send(before[busy], send_command(busy, before[busy], text="not while I speak"))
+    )
+
+    await a_host(start_host, tmp_path, "b", ZAPHUB_HOST_LEASE_S="2")
+
+    async def is_spread() -> bool:
+        return sorted((await held_by(stage)).values()) == [1, 2]
+
+    await until(is_spread)
+    assert not sending.done()
+    assert (await stage.owner(busy)).host_id == before[busy].host_id
+    assert isinstance(await sending, protocol.Sent)
+    assert all(seen_by_whatsapp(stage, phone)["connected"] for phone in phones.values())
+
+
+async def test_a_host_that_hung_past_its_lease_ends_before_it_sends_or_logs_in(
+    stage: Stage, start_host: Start, tmp_path: Path
+) -> None:
+    first = await a_host(start_host, tmp_path, "a", ZAPHUB_HOST_MOVES_AT_ONCE="0")
+    phone, session = new_phone(), await stage.connection()
+    former = await stage.pair(session, phone)
+    await a_host(start_host, tmp_path, "b", ZAPHUB_HOST_MOVES_AT_ONCE="0")
+    [_, hung] = processes_of(first)
+    late = send_command(session, former, text="from the dead")
+
+    with frozen(first):
+        asking = asyncio.ensure_future(stage.client.send(former, late))
+        await stage.until_status(session, "connected", above_epoch=former.epoch)
+        after = await stage.owner(session)
+        logins = seen_by_whatsapp(stage, phone)["connects"]
+        assert not asking.done()
+    with pytest.raises(HostUnreachable):
+        await asking
+    await until_ended(hung)
+    await first.until_ready(but=hung)
+
+    assert await stage.client.lookup(after, lookup_of(late, former)) == protocol.NeverLeft()
+    assert await stage.client.send(after, late) == protocol.Refused(
+        code="UNAVAILABLE", detail="This try was looked up and found not sent before it arrived."
+    )
+    assert await stage.client.send(after, send_command(session, former, text="an old epoch")) == protocol.NotOwner()
+    assert stage.fake.wire(phone) == []
+    assert "its leases lapsed" in first.log.read_text()
+    # The server saw no login but the new owner's, which is connected all the while.
+    row = await stage.row(session)
+    assert (row["status"], row["lease_epoch"]) == ("connected", after.epoch)
+    assert seen_by_whatsapp(stage, phone) == {**seen_by_whatsapp(stage, phone), "connected": True, "connects": logins}
+
+
+async def test_a_dead_childs_sessions_need_not_wait_for_its_lease_and_its_address_is_nobodys(
+    stage: Stage, start_host: Start, tmp_path: Path, free_port: int
+) -> None:
+    host = await a_host(
+        start_host,
+        tmp_path,
+        "a",
+        ZAPHUB_HOST_LEASE_S="120",
+        ZAPHUB_HOST_BIND="0.0.0.0",
+        ZAPHUB_HOST_PORT=str(free_port),
+        ZAPHUB_HOST_ADVERTISE="localhost",
+    )
+    phone, session = new_phone(), await stage.connection()
+    former = await stage.pair(session, phone)
+    child = host.child_pid()
+    assert child is not None
+
+    os.kill(child, signal.SIGKILL)
+    await host.until_ready(but=child)
+    await stage.until_status(session, "connected", above_epoch=former.epoch)
+    after = await stage.owner(session)
+
+    assert former.address == f"http://localhost:{free_port}/{former.host_id}"
+    assert after.address == f"http://localhost:{free_port}/{after.host_id}"
+    with pytest.raises(HostNotReached, match="another process"):
+        await stage.client.send(former, send_command(session, former, text="to who was here before"))
+    assert isinstance(await stage.client.send(after, send_command(session, after, text="now")), protocol.Sent)
+
+
+async def test_connections_that_postgres_closed_are_made_anew_unseen(
+    stage: Stage, start_host: Start, tmp_path: Path
+) -> None:
+    await a_host(start_host, tmp_path, "a")
+    phone, session = new_phone(), await stage.connection()
+    owner = await stage.pair(session, phone)
+
+    # As `idle_session_timeout` ends them after a minute.
+    ended = await stage.pool.fetchval(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE application_name LIKE 'zaphub-device-store-%' AND state = 'idle'"
+    )
+    answers = [
+        await stage.client.send(owner, send_command(session, owner, text=f"{n}", to=f"551199999100{n}"))
+        for n in range(3)
+    ]
+    stage.inbound(phone, "can you hear me?")
+
+    assert ended > 0
+    assert all(isinstance(answer, protocol.Sent) for answer in answers)
+    await stage.until_jobs(3)
+    assert (await stage.row(session))["lease_epoch"] == owner.epoch
