@@ -118,9 +118,11 @@ def _disorder(letters: Iterable[Letter], rows: Iterable[Row], where: str) -> Ite
         arrived[row["to"]].setdefault(row["text"])
     for chat, texts in arrived.items():
         expected = [text for text in intended[chat] if text in texts]
-        if list(texts) != expected:
-            at = next(number for number, pair in enumerate(zip(texts, expected, strict=False)) if pair[0] != pair[1])
-            yield f"{where}, chat {chat}, at {expected[at]}"
+        order = list(texts)
+        if order != expected:
+            pairs = enumerate(zip(order, expected, strict=False))
+            at = next((number for number, (one, other) in pairs if one != other), len(expected))
+            yield f"{where}, chat {chat}, from its number {at + 1} on: {', '.join(order[at : at + 3])}"
 
 
 def _disorder_of_webhooks(written: Iterable[Letter], sink: Sink) -> Iterator[str]:
