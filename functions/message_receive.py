@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 from functions.incoming_files import DOWNLOAD, download, expected, settled
 from functions.resources import Resources
 from functions.work import work
-from shared.db import references
+from shared.db import known_numbers, references
 from shared.domain.errors import InvalidInput
 from shared.domain.ids import ConnectionId, MessageId, WireId
-from shared.domain.jid import parse_jid
+from shared.domain.jid import Server, parse_jid
 from shared.domain.jobs import Job, QueueName
 from shared.domain.outcome import Discard, Done, Failure, Outcome, Retry
 from shared.domain.writes import StoreFromWire
@@ -25,23 +25,29 @@ _EVENTS: Final = {
     "poll_vote": "message.poll_vote",
 }
 _FROM_ME: Final = "message.sent"
+_ALIAS: Final = f"@{Server.ALIAS}"
 _WRONG: Final = (KeyError, TypeError, ValueError, AttributeError)
 # A vote may be faster than the record of the poll that it is in.
 _POLL_UNKNOWN: Final = Failure(code="NOT_FOUND", detail="The poll of this vote is not known yet.")
 _TRIES_FOR_POLL: Final = 3
 
 
+# The JIDs with the numbers of connections' aliases.
+Numbers = Mapping[tuple[ConnectionId, str], str]
+
+
 async def handle(jobs: Sequence[Job], use: Resources) -> Sequence[Outcome]:
     """One row and one event a message; a message that is stored already changes nothing."""
     polls = await _polls(jobs, use)
-    return [_store(job, polls, use) for job in jobs]
+    numbers = await _numbers(jobs, use)
+    return [_store(job, polls, numbers, use) for job in jobs]
 
 
-def _store(job: Job, polls: Mapping[str, list[str] | None], use: Resources) -> Outcome:
+def _store(job: Job, polls: Mapping[str, list[str] | None], numbers: Numbers, use: Resources) -> Outcome:
     try:
         if job.job_id in polls and polls[job.job_id] is None and job.attempt < _TRIES_FOR_POLL:
             return Retry(failure=_POLL_UNKNOWN)
-        write, of_file = expected(_row(_told(job, polls.get(job.job_id))), use)
+        write, of_file = expected(_row(_numbered(_told(job, polls.get(job.job_id)), numbers)), use)
     except _WRONG as error:
         failure = Failure(
             code="VALIDATION_ERROR", detail=f"The job's data are wrong ({type(error).__name__}).", retryable=False
@@ -63,6 +69,33 @@ async def _polls(jobs: Sequence[Job], use: Resources) -> dict[str, list[str] | N
     async with use.pool.acquire() as connection:
         options = await references.options_of_polls(connection, list(votes.values()))
     return dict(zip(votes, options, strict=True))
+
+
+async def _numbers(jobs: Sequence[Job], use: Resources) -> Numbers:
+    """The numbers of chats and writers that came with their aliases alone, as far as an earlier message told them."""
+    lids: set[tuple[ConnectionId, str]] = set()
+    for job in jobs:
+        with suppress(*_WRONG):
+            session = ConnectionId(UUID(job.data["sessionId"]))
+            names = (job.data.get("chat"), job.data["from"])
+            lids |= {(session, jid) for jid in names if jid is not None and jid.endswith(_ALIAS)}
+    if not lids:
+        return {}
+    async with use.pool.acquire() as connection:
+        return await known_numbers.numbers_of(connection, sorted(lids))
+
+
+def _numbered(data: Mapping[str, Any], numbers: Numbers) -> Mapping[str, Any]:
+    """The job's data by number, with the aliases beside them."""
+    if not numbers:
+        return data
+    session, named = ConnectionId(UUID(data["sessionId"])), dict(data)
+    for name, alias in (("chat", "chatAlias"), ("from", "senderAlias")):
+        if (number := numbers.get((session, named.get(name) or ""))) is not None:
+            named |= {alias: named[name], name: number}
+    if named.get("participant") is not None:
+        named["participant"] = named["from"]
+    return named
 
 
 def _told(job: Job, options: Sequence[str] | None) -> Mapping[str, Any]:
@@ -95,6 +128,7 @@ def _row(data: Any) -> StoreFromWire:  # noqa: ANN401 - a job's data, judged her
         phone=_phone(chat),
         alias_jid=data.get("chatAlias"),
         sender_jid=data["from"],
+        sender_alias=data.get("senderAlias"),
         wire_sender=data.get("wireSender"),
         participant=data.get("participant"),
         push_name=data.get("pushName"),

@@ -1,18 +1,20 @@
 """Feeds the journal to the queues: batches of jobs, one transaction each, and only then the entries are forgotten."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import structlog
 
 from session_host.journal import Batch, Journal, JournalFull
+from session_host.journal_entries import Entry, entry_of, numbered, only_lids, shown
 from session_host.votes import PollSecret, open_vote
-from session_host.whatsapp.port import Inbound, Receipt, WireRecord
+from session_host.whatsapp.port import Undecryptable, WireRecord
 from shared import failpoints
 from shared.db.pool import AWAY, COLLISION, DatabaseError
 from shared.domain.errors import Unavailable
-from shared.domain.ids import ConnectionId
+from shared.domain.ids import ConnectionId, WireId
 from shared.domain.jobs import QueueName
 from shared.domain.writes import EnqueueJob, RecordEvent, Write
 from shared.queues.new_jobs import from_data
@@ -24,49 +26,10 @@ _LOOK_S: Final = 1.0
 _FIRST_PAUSE_S: Final = 0.2
 _MOST_PAUSE_S: Final = 2.0
 _COMMIT_S: Final = 10.0
-_LID: Final = "@lid"
-
-Entry = dict[str, Any]
+# A message that cannot be decrypted comes again as often as its sender tries; it is told of once.
+_REMEMBERED: Final = 2_000
 
 log = structlog.get_logger(__name__)
-
-
-def entry_of(connection_id: ConnectionId, found: WireRecord) -> list[Entry]:
-    """What is journaled: the jobs' data as the queues take them (docs/architecture.md, "Inbound jobs"), or an event."""
-    session = str(connection_id)
-    match found:
-        case Inbound():
-            data = {
-                "sessionId": session,
-                "waMessageId": found.wire_id,
-                "chat": found.chat,
-                "chatAlias": found.chat_alias,
-                "from": found.sender,
-                "wireSender": found.wire_sender,
-                "participant": found.participant,
-                "pushName": found.push_name,
-                "fromMe": found.from_me,
-                "type": found.type,
-                "content": dict(found.content),
-                "timestamp": found.timestamp_ms,
-                "backfilled": found.backfilled,
-            }
-            return [{"queue": QueueName.MESSAGE_RECEIVE.value, "data": data}]
-        case Receipt():
-            return [
-                {
-                    "queue": QueueName.MESSAGE_STATUS.value,
-                    "data": {
-                        "sessionId": session,
-                        "waMessageId": wire_id,
-                        "status": found.status,
-                        "timestamp": found.timestamp_ms,
-                    },
-                }
-                for wire_id in found.wire_ids
-            ]
-    payload = {"waMessageId": found.wire_id, "chat": found.chat, "timestamp": found.timestamp_ms}
-    return [{"event": "message.undecryptable", "sessionId": session, "payload": payload}]
 
 
 class Secrets(Protocol):
@@ -86,18 +49,24 @@ class JournalFeed:
         self._loop = asyncio.get_running_loop()
         self._appended = asyncio.Event()
         self._replaying = asyncio.Lock()
+        self._undecryptable: OrderedDict[tuple[ConnectionId, WireId], None] = OrderedDict()
 
     def record(self, connection_id: ConnectionId, found: WireRecord) -> None:
         """Write down what came in; called in the library's threads.
 
         Raises OSError when the disk refuses it; JournalFull when it is written, and the socket must close all the same.
         """
+        key = (connection_id, found.wire_id) if isinstance(found, Undecryptable) else None
+        if key in self._undecryptable:
+            return
         full: JournalFull | None = None
         for entry in entry_of(connection_id, found):
             try:
                 self._journal.append(connection_id, entry)
             except JournalFull as error:
                 full = error
+        if key is not None:
+            self._remember(key)
         failpoints.reach("journal_appended")
         try:
             self._loop.call_soon_threadsafe(self._appended.set)
@@ -106,6 +75,11 @@ class JournalFeed:
             return
         if full is not None:
             raise full
+
+    def _remember(self, key: tuple[ConnectionId, WireId]) -> None:
+        self._undecryptable[key] = None
+        if len(self._undecryptable) > _REMEMBERED:
+            self._undecryptable.pop(next(iter(self._undecryptable)), None)
 
     async def run(self) -> None:
         """Feed until cancelled, through outages of Postgres."""
@@ -192,14 +166,12 @@ class JournalFeed:
             await retry_collisions(commit)
 
     async def _by_number(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Chats known by a `@lid` alone get their number where the store knows it by now."""
-        lids = [entry["data"]["chat"] for entry in entries if _is_only_lid(entry)]
+        """Chats and writers known by a `@lid` alone get their number where the store knows it by now."""
+        lids = sorted({lid for entry in entries for lid in only_lids(entry)})
         if not lids:
             return list(entries)
         numbers = await self._store.numbers_of(lids)
-        return [
-            {**entry, "data": _known(entry["data"], numbers)} if _is_only_lid(entry) else entry for entry in entries
-        ]
+        return [numbered(entry, numbers) if only_lids(entry) else entry for entry in entries]
 
     async def _opened(self, entries: list[Entry]) -> list[Entry]:
         """Votes in polls as the queue takes them: which options were chosen, as far as a secret opens them."""
@@ -225,19 +197,6 @@ def _told(entry: Entry, chosen: list[str] | None) -> Entry:
     return {**entry, "data": {**data, "content": content}}
 
 
-def _is_only_lid(entry: Entry) -> bool:
-    data = entry.get("data", {})
-    return bool(data.get("chat", "").endswith(_LID)) and data.get("chatAlias") is None
-
-
-def _known(data: dict[str, Any], numbers: dict[str, str]) -> dict[str, Any]:
-    lid = data["chat"]
-    if lid not in numbers:
-        return data
-    sender = numbers[lid] if data["from"] == lid else data["from"]
-    return {**data, "chat": numbers[lid], "chatAlias": lid, "from": sender}
-
-
 def _session_of(entry: Entry) -> ConnectionId:
     session: ConnectionId = entry.get("sessionId") or entry["data"]["sessionId"]
     return session
@@ -246,4 +205,7 @@ def _session_of(entry: Entry) -> ConnectionId:
 def _write_of(entry: Entry) -> Write:
     if "queue" in entry:
         return EnqueueJob(job=from_data(QueueName(entry["queue"]), entry["data"]))
-    return RecordEvent(connection_id=_session_of(entry), type=entry["event"], payload=entry["payload"], severity="warn")
+    session = _session_of(entry)
+    return RecordEvent(
+        connection_id=session, type=entry["event"], payload=shown(session, entry["payload"]), severity="warn"
+    )

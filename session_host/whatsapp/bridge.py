@@ -8,6 +8,7 @@ import asyncio
 import ctypes
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -17,6 +18,7 @@ from neonize.events import EVENT_TO_INT, INT_TO_EVENT
 from neonize.proto import Neonize_pb2 as envelope
 
 from session_host.whatsapp import inbound
+from session_host.whatsapp.backlog import Backlog
 from session_host.whatsapp.port import (
     Banned,
     CallOffered,
@@ -25,6 +27,7 @@ from session_host.whatsapp.port import (
     ConnectFailed,
     Disconnected,
     Emit,
+    Envelope,
     JournalFailed,
     KeepAliveLost,
     KeepAliveRestored,
@@ -66,6 +69,7 @@ class Bridge:
         self.has_logged_in = False
         self._delivering = False
         self._last_at = 0.0
+        self._backlog = Backlog(lambda: time.time_ns() // 1_000_000)
 
     def close(self) -> None:
         """Tell the session nothing more. What comes in from the wire is still written down."""
@@ -86,11 +90,14 @@ class Bridge:
             self._signal()
             if code in _FROM_THE_WIRE:
                 self._write_down(code, raw)
+            elif code == _BACKLOG_ENDS:
+                self._backlog.end()
             elif code in _CALLS:
                 self._on_the_loop(self._on_call, _call(INT_TO_EVENT[code].FromString(raw)))
             elif (translate := _TRANSLATIONS.get(code)) is not None:
                 self.has_logged_in = self.has_logged_in or code == _CODE["Connected"]
                 event = translate(INT_TO_EVENT[code].FromString(raw))
+                self._note(event)
                 if event is not None:
                     self.emit(event)
         except Exception as error:
@@ -104,12 +111,23 @@ class Bridge:
         found: WireRecord | None = _FROM_THE_WIRE[code](INT_TO_EVENT[code].FromString(raw))
         if found is None:
             return
+        if isinstance(found, Envelope) and self._backlog.holds(found.timestamp_ms):
+            found = replace(found, backfilled=True)
         try:
             self._record(found)
         except OSError as error:
             # WhatsApp may have the acknowledgement of this one already; with the socket closed it keeps the next.
             log.error("journal_append_failed", error=type(error).__name__)  # noqa: TRY400 - the text may hold a path
             self.emit(JournalFailed(type(error).__name__))
+
+    def _note(self, event: ClientEvent | None) -> None:
+        match event:
+            case Disconnected() | KeepAliveLost():
+                self._backlog.begin()
+            case Connected():
+                self._backlog.log_in()
+            case KeepAliveRestored():
+                self._backlog.end()
 
     def _signal(self) -> None:
         if not self.first_sign.is_set():
@@ -144,7 +162,7 @@ class _Events(NeonizeEvent):  # type: ignore[misc]  # neonize ships no types
     def __init__(self, client: Any, bridge: Bridge) -> None:  # noqa: ANN401 - neonize ships no types
         super().__init__(client)
         self._bridge = bridge
-        self.list_func = dict.fromkeys([*_TRANSLATIONS, *_FROM_THE_WIRE, *_CALLS])
+        self.list_func = dict.fromkeys([*_TRANSLATIONS, *_FROM_THE_WIRE, *_CALLS, _BACKLOG_ENDS])
 
     def execute(self, _uuid: bytes, binary: int, size: int, code: int) -> None:
         self._bridge.deliver(code, ctypes.string_at(binary, size))
@@ -239,6 +257,7 @@ _TRANSLATIONS: Final[dict[int, Callable[[Any], ClientEvent | None]]] = {
     _CODE["ClientOutdated"]: lambda _: Outdated(),
     _CODE["Disconnected"]: lambda _: Disconnected(),
 }
+_BACKLOG_ENDS: Final = _CODE["OfflineSyncCompleted"]
 _CALLS: Final = frozenset({_CODE["CallOffer"], _CODE["CallOfferNotice"]})
 _FROM_THE_WIRE: Final[dict[int, Callable[[Any], WireRecord | None]]] = {
     _CODE["Message"]: inbound.message,

@@ -63,21 +63,7 @@ def message(event: Any) -> Inbound | None:  # noqa: ANN401 - neonize ships no ty
     type_, content = found
     if type_ == "poll_vote":
         content["vote"] = _sealed_vote(_unwrapped(event.Message).pollUpdateMessage, source)
-    chat, alias = _chat(source)
-    sender = _number(source.Sender, source.SenderAlt)
-    return Inbound(
-        wire_id=WireId(info.ID),
-        chat=chat,
-        chat_alias=alias,
-        sender=sender,
-        wire_sender=text_of(source.Sender),
-        participant=sender if source.IsGroup else None,
-        push_name=info.Pushname or None,
-        from_me=source.IsFromMe,
-        type=type_,
-        content=content,
-        timestamp_ms=milliseconds(info.Timestamp),
-    )
+    return Inbound(**_envelope(info), type=type_, content=content)
 
 
 def receipt(event: Any) -> Receipt | None:  # noqa: ANN401 - neonize ships no types
@@ -91,12 +77,9 @@ def receipt(event: Any) -> Receipt | None:  # noqa: ANN401 - neonize ships no ty
 
 def undecryptable(event: Any) -> Undecryptable | None:  # noqa: ANN401 - neonize ships no types
     """A message that could not be decrypted."""
-    source = event.Info.MessageSource
-    if source.Chat.Server in _NO_CHATS:
+    if event.Info.MessageSource.Chat.Server in _NO_CHATS:
         return None
-    return Undecryptable(
-        wire_id=WireId(event.Info.ID), chat=_chat(source)[0], timestamp_ms=milliseconds(event.Info.Timestamp)
-    )
+    return Undecryptable(**_envelope(event.Info))
 
 
 def text_of(jid: Any) -> str:  # noqa: ANN401 - neonize ships no types
@@ -113,6 +96,24 @@ def device_text_of(jid: Any) -> str:  # noqa: ANN401 - neonize ships no types
 def milliseconds(value: int) -> int:
     """The library gives seconds in some events and milliseconds in others; seconds pass this bound in the year 5138."""
     return value if abs(value) >= 100_000_000_000 else value * 1000  # noqa: PLR2004 - explained above
+
+
+def _envelope(info: Any) -> dict[str, Any]:  # noqa: ANN401 - neonize ships no types
+    source = info.MessageSource
+    chat, alias = _chat(source)
+    sender = _number(source.Sender, source.SenderAlt)
+    return {
+        "wire_id": WireId(info.ID),
+        "chat": chat,
+        "chat_alias": alias,
+        "sender": sender,
+        "sender_alias": next((text_of(jid) for jid in (source.Sender, source.SenderAlt) if jid.Server == LIDS), None),
+        "wire_sender": text_of(source.Sender),
+        "participant": sender if source.IsGroup else None,
+        "push_name": info.Pushname or None,
+        "from_me": source.IsFromMe,
+        "timestamp_ms": milliseconds(info.Timestamp),
+    }
 
 
 def _chat(source: Any) -> tuple[str, str | None]:  # noqa: ANN401 - neonize ships no types

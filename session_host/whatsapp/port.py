@@ -163,24 +163,32 @@ ClientEvent = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inbound:
-    """A message of a contact, or one that the phone itself sent. JIDs have no device part.
+class Envelope:
+    """Who wrote where and when. JIDs have no device part; where a number is known it comes first, its `@lid` beside it.
 
     `wire_sender` is the writer as the stanza named him: what another message must call him to mean this one.
+    `backfilled`: WhatsApp kept it while the device was away.
     """
 
     wire_id: WireId
     chat: str
     chat_alias: str | None
     sender: str
+    sender_alias: str | None = None
     wire_sender: str
     participant: str | None
     push_name: str | None
     from_me: bool
-    type: str
-    content: Mapping[str, Any]
     timestamp_ms: int
     backfilled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inbound(Envelope):
+    """A message of a contact, or one that the phone itself sent."""
+
+    type: str
+    content: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,12 +201,8 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Undecryptable:
+class Undecryptable(Envelope):
     """A message that could not be decrypted; the library has asked its sender to send it again."""
-
-    wire_id: WireId
-    chat: str
-    timestamp_ms: int
 
 
 WireRecord = Inbound | Receipt | Undecryptable

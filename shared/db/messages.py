@@ -1,10 +1,12 @@
 """The messages table: inserting, moving, reading. Functions take a connection; their callers own the transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from shared.db import known_numbers
+from shared.db.known_numbers import Alias
 from shared.db.pool import Connection, JsonList, Record
 from shared.db.sql import load
 from shared.domain.ids import ConnectionId, MessageId, TenantId, WireId
@@ -111,19 +113,24 @@ async def store_from_wire(connection: Connection, writes: Sequence[StoreFromWire
             [w.wire_sender for w in writes],
             [w.reply_to for w in writes],
             [JsonList(w.mentions) for w in writes],
+            [w.alias_jid for w in writes],
+            [w.sender_alias for w in writes],
         )
     }
-    aliases = [w for w in writes if w.alias_jid]
-    if aliases:
-        await connection.execute(
-            _SQL.learn_aliases,
-            [w.connection_id for w in aliases],
-            [w.alias_jid for w in aliases],
-            [w.jid for w in aliases],
-        )
+    # Before the events: they show both names.
+    await known_numbers.learn_seen(connection, [alias for w in writes for alias in _aliases(w)])
     fresh = [w for w in writes if w.message_id in inserted]
     rows = await connection.fetch(_SQL.record_received, [w.message_id for w in fresh], [w.event_type for w in fresh])
     return {row["connection_id"] for row in rows if row["wanted"]}
+
+
+def _aliases(write: StoreFromWire) -> Iterator[Alias]:
+    """Which names the message says are one person's: of its chat, and of who wrote it."""
+    if write.alias_jid is not None:
+        yield Alias(write.connection_id, write.alias_jid, write.jid)
+    if write.sender_alias is not None and write.sender_jid not in (None, write.sender_alias, write.jid):
+        assert write.sender_jid is not None
+        yield Alias(write.connection_id, write.sender_alias, write.sender_jid)
 
 
 async def look_up(

@@ -69,7 +69,8 @@ class RecordReceipt(Write):
 class StoreFromWire(Write):
     """Store a message that did not come through the API, once. `message_id` is the row's new id.
 
-    `jid` is the chat, `alias_jid` another spelling of it (a `@lid`), `event_type` what the log calls its arrival.
+    `jid` is the chat, `alias_jid` its other name (a `@lid`), `sender_alias` the writer's, `event_type` what the log
+    calls its arrival.
     `wire_sender` is the writer as the stanza named him, where `sender_jid` is the number that this stands for.
     """
 
@@ -88,6 +89,7 @@ class StoreFromWire(Write):
     at: datetime
     backfilled: bool
     event_type: str
+    sender_alias: str | None = None
     wire_sender: str | None = None
     reply_to: str | None = None
     mentions: tuple[str, ...] = ()

@@ -55,8 +55,9 @@ SELECT m.job_pk FROM unnest($1::uuid[], $2::text[]) AS n(connection_id, wire_id)
 
 -- name: insert_from_wire
 -- Parallel arrays: $1 ids, $2 connections, $3 wire ids, $4 jids, $5 phones, $6 senders, $7 participants, $8 push names, $9 from_me,
--- $10 types, $11 payloads, $12 when, $13 backfilled, $14 senders as the stanzas named them, $15 reply_to, $16 mentions (a JSON array of strings each). A message that is there already is skipped, so running it twice is harmless.
--- A message of ours that the phone echoes back is skipped too: its wire id belongs to a row made by the API.
+-- $10 types, $11 payloads, $12 when, $13 backfilled, $14 senders as the stanzas named them, $15 reply_to, $16 mentions (a JSON array of strings each),
+-- $17 aliases of the chats, $18 of the senders. A message that is there already, under either name of its chat and writer, is skipped, so
+-- running it twice is harmless. A message of ours that the phone echoes back is skipped too: its wire id belongs to a row made by the API.
 INSERT INTO messages (id, connection_id, message_id, wa_message_id, direction, source, from_me, backfilled, jid, phone, sender_jid, participant,
                       push_name, type, payload, status, wa_timestamp, sent_at, delivered_at, wire_sender, reply_to, mentions, target_wire_id)
 SELECT n.id, n.connection_id, n.wire_id, n.wire_id, CASE WHEN n.from_me THEN 'outbound' ELSE 'inbound' END, 'phone', n.from_me, n.backfilled,
@@ -64,10 +65,14 @@ SELECT n.id, n.connection_id, n.wire_id, n.wire_id, CASE WHEN n.from_me THEN 'ou
        n.at, n.at, CASE WHEN NOT n.from_me THEN now() END, n.wire_sender, n.reply_to, ARRAY(SELECT jsonb_array_elements_text(n.mentions)),
        CASE WHEN n.type IN ('reaction', 'edit', 'revoke', 'poll_vote') THEN n.payload->>'message_id' END
   FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::boolean[], $10::text[],
-              $11::jsonb[], $12::timestamptz[], $13::boolean[], $14::text[], $15::text[], $16::jsonb[]) WITH ORDINALITY
+              $11::jsonb[], $12::timestamptz[], $13::boolean[], $14::text[], $15::text[], $16::jsonb[], $17::text[], $18::text[]) WITH ORDINALITY
        AS n(id, connection_id, wire_id, jid, phone, sender, participant, push_name, from_me, type, payload, at, backfilled, wire_sender, reply_to,
-            mentions, place)
- WHERE NOT (n.from_me AND EXISTS (SELECT 1 FROM messages o WHERE o.connection_id = n.connection_id AND o.wa_message_id = n.wire_id AND o.source = 'api'))
+            mentions, alias, sender_alias, place)
+ WHERE NOT (coalesce(n.alias, n.sender_alias) IS NOT NULL AND EXISTS (
+         SELECT 1 FROM messages o
+          WHERE o.connection_id = n.connection_id AND o.wa_message_id = n.wire_id AND o.source = 'phone' AND o.from_me = n.from_me
+            AND o.jid IN (n.jid, n.alias) AND o.sender_jid IN (n.sender, n.sender_alias)))
+   AND NOT (n.from_me AND EXISTS (SELECT 1 FROM messages o WHERE o.connection_id = n.connection_id AND o.wa_message_id = n.wire_id AND o.source = 'api'))
  ORDER BY n.place
 ON CONFLICT (connection_id, jid, coalesce(sender_jid, ''), message_id) WHERE source = 'phone' DO NOTHING
 RETURNING id;
@@ -77,11 +82,6 @@ RETURNING id;
 SELECT m.connection_id, event_record_v1(m.connection_id, m.id, n.type, 'info', message_object(m)) AS wanted
   FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS n(id, type, place) JOIN messages m ON m.id = n.id
  ORDER BY n.place;
-
--- name: learn_aliases
--- $1 connections, $2 aliases, $3 chats.
-INSERT INTO chat_aliases (connection_id, alias_jid, chat_jid) SELECT DISTINCT ON (1, 2) * FROM unnest($1::uuid[], $2::text[], $3::text[])
-ON CONFLICT (connection_id, alias_jid) DO UPDATE SET chat_jid = excluded.chat_jid WHERE chat_aliases.chat_jid <> excluded.chat_jid;
 
 -- name: look_up
 -- $1 message id, $2 tenant, $3 allowed connections or NULL. Its job and status, without a lock: the job is locked first.
