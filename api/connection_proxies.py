@@ -35,7 +35,7 @@ async def keep(connection: Connection, parts: Resources, connection_id: UUID, co
         await connection_configs.set_proxy(connection, connection_id, None)
         return
     address = parse_proxy(config.proxy)
-    if address.password == HIDDEN:
+    if address.is_hidden:
         stored = (await connection_configs.read(connection, [connection_id]))[ConnectionId(connection_id)].proxy_sealed
         known = None if stored is None else parse_proxy(proxy.opened(sealer, connection_id, stored))
         if known is None or known.shown() != address.shown():

@@ -10,6 +10,13 @@ from api.shapes import CONNECTION_ID, TIME, GrowingShape, JobSummary, NextCursor
 from shared.domain.session import SessionStatus
 
 
+class ShownConfig(GrowingShape):
+    """What was set, in the words of ConnectionConfig: what is left out has its default.
+
+    A proxy's password is shown as `***`. A name that this version does not know was set with another one.
+    """
+
+
 class Connection(GrowingShape):
     """A WhatsApp number that is linked, or is to be."""
 
@@ -22,7 +29,7 @@ class Connection(GrowingShape):
     phone: str | None = Field(examples=["5511987654321"], description="of the phone that is linked")
     jid: str | None = Field(examples=["5511987654321@s.whatsapp.net"])
     push_name: str | None = Field(examples=["Shop"])
-    config: dict[str, Any] = Field(examples=[{"send_rate_per_minute": 30}])
+    config: ShownConfig = Field(examples=[{"send_rate_per_minute": 30}])
     metadata: dict[str, Any] = Field(examples=[{"team": "sales"}])
     webhook_url: str | None = Field(examples=["https://example.com/zaphub"])
     host: str | None = Field(examples=["host-1-0"], description="the session host that has it now")
@@ -72,6 +79,15 @@ class ConnectionChanged(Shape):
         examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDpU2RtPDYnXs="],
         description="shown once, when it was made",
     )
+
+
+class ProxyTest(Shape):
+    """What came of asking WhatsApp through the connection's proxy."""
+
+    proxy: str | None = Field(examples=["socks5://user:***@proxy.example.com:1080"], description="null: it has none")
+    reachable: bool = Field(examples=[True], description="WhatsApp answered, with its own certificate")
+    duration_ms: int = Field(examples=[412], description="from the first step to the answer, or to the failure")
+    trouble: str | None = Field(examples=[None], description="why it was not reached")
 
 
 class QrCode(Shape):

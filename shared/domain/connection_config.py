@@ -54,6 +54,11 @@ class ProxyAddress:
         """The URL as it may be shown and logged."""
         return (replace(self, password=HIDDEN) if self.password else self).url()
 
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it is as it was shown, so that its password is not known from it."""
+        return bool(self.password) and self.shown() == self.url()
+
     def _login(self) -> str:
         if not self.user and not self.password:
             return ""

@@ -58,6 +58,7 @@ CASES: Final[dict[tuple[str, str], Case]] = {
         for call in ("start", "restart", "stop", "logout", "pause", "resume")
     },
     ("GET", "/connections/{connection_id}/qr"): Case("connections:write"),
+    ("POST", "/connections/{connection_id}/proxy/test"): Case("connections:write"),
     ("POST", "/connections/{connection_id}/pair-code"): Case("connections:write", body={"phone": "5511987654321"}),
     ("POST", "/connections/{connection_id}/send"): Case("messages:write", body=_TEXT),
     ("POST", "/connections/{connection_id}/send/batch"): Case("messages:write", body={"messages": [_TEXT]}),
