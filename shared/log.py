@@ -12,7 +12,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -84,7 +84,7 @@ def _to_lines(*_: Any) -> _Lines:  # noqa: ANN401 - structlog's signature
 
 
 # How the values of most fields are written; of all others `_encode` knows.
-_PLAIN: Final = {
+_PLAIN: Final[Mapping[type, Callable[[Any], str]]] = {
     str: json.encoder.encode_basestring_ascii,
     int: int.__repr__,
     float: float.__repr__,

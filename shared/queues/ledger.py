@@ -55,7 +55,7 @@ class FinishKind(StrEnum):
     UNKNOWN = "unknown"  # again after `delay_s` in its place, even when that is one try more than it has
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: one for each job, see Job
 class Finish:
     """The end of one claim. `delay_s` 0 makes a retry or snooze claimable at once."""
 
@@ -182,7 +182,7 @@ async def finish(conn: Connection, finishes: Sequence[Finish]) -> Finished:
         _sql.finish,
         [end.pk for end in finishes],
         [end.fence for end in finishes],
-        [end.kind.value for end in finishes],
+        [end.kind for end in finishes],
         [end.delay_s for end in finishes],
         [None if end.result is None else dict(end.result) for end in finishes],
         [None if end.error is None else dict(end.error) for end in finishes],

@@ -28,7 +28,7 @@ _PARK_WITHOUT_GROUP_S = 5.0
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: one for each job, see Job
 class Ending:
     """One job's outcome on its way into the ledger."""
 
