@@ -154,8 +154,10 @@ module "database" {
 
 locals {
   login = "postgresql://${module.database.user}"
-  # The roots that sign RDS's certificates are in every image and zip.
-  at = "/${module.database.database}?sslmode=verify-full&sslrootcert=system"
+  at    = "/${module.database.database}?sslmode=verify-full"
+  # The roots that sign RDS's certificates, where Lambda unpacks a zip and where the image has its code.
+  roots_of_functions = "&sslrootcert=/var/task/shared/db/certificates/rds.pem"
+  roots_of_image     = "&sslrootcert=/opt/zaphub/app/shared/db/certificates/rds.pem"
 }
 
 resource "aws_secretsmanager_secret" "part" {
@@ -173,7 +175,7 @@ resource "aws_secretsmanager_secret_version" "functions" {
   secret_string_wo_version = var.secrets_version
 
   secret_string_wo = jsonencode({
-    ZAPHUB_DATABASE_URL = "${local.login}:${var.database_password}@${module.database.function_address}:5432${local.at}"
+    ZAPHUB_DATABASE_URL = "${local.login}:${var.database_password}@${module.database.function_address}:5432${local.at}${local.roots_of_functions}"
     ZAPHUB_ADMIN_KEY    = var.admin_key
     ZAPHUB_SECRET_KEY   = var.secret_key
     ZAPHUB_HOST_TOKEN   = var.host_token
@@ -186,7 +188,7 @@ resource "aws_secretsmanager_secret_version" "session_host" {
 
   # Straight to Postgres: the library's own connections and its locks want a connection to themselves.
   secret_string_wo = jsonencode({
-    ZAPHUB_DATABASE_URL = "${local.login}:${var.database_password}@${module.database.address}:5432${local.at}"
+    ZAPHUB_DATABASE_URL = "${local.login}:${var.database_password}@${module.database.address}:5432${local.at}${local.roots_of_image}"
     ZAPHUB_SECRET_KEY   = var.secret_key
     ZAPHUB_HOST_TOKEN   = var.host_token
   })
