@@ -21,7 +21,7 @@ from shared.hosts.protocol import Full, HeldElsewhere, NoSession, OpenAnswer, Ta
 from shared.queues.runtime import Queues, retry_collisions
 
 # How soon a dead host's session is noticed, once its lease has lapsed.
-_LOOK_S: Final = 1.0
+LOOK_S: Final = 1.0
 # A stopped Postgres accepts connections and answers nothing. Sockets are closed well before the lease ends.
 _ANSWER_S: Final = 2.5
 # The journals of dead processes of this machine are looked for again this often.
@@ -121,7 +121,7 @@ class Roster:
                     look = None
                 if adopt is None or adopt.done():
                     adopt = None if self._is_away else asyncio.ensure_future(self._adopt())
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(LOOK_S)
         finally:
             for task in (look, adopt):
                 if task is not None:

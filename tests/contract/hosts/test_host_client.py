@@ -177,6 +177,12 @@ async def test_a_host_that_cannot_be_connected_to_was_not_reached(client: HostCl
         await client.send(owner(address), command())
 
 
+async def test_a_host_that_is_another_process_by_now_was_not_reached(client: HostClient) -> None:
+    async with raw_host(says(404, "404: Not Found")) as host:
+        with pytest.raises(HostNotReached, match="another process"):
+            await client.send(owner(host.address), command())
+
+
 async def test_no_proxy_of_the_environment_sees_a_command(client: HostClient, monkeypatch: pytest.MonkeyPatch) -> None:
     async with raw_host() as proxy, raw_host(says_sent) as host:
         monkeypatch.setenv("HTTP_PROXY", proxy.address)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from session_host.state import (
     Move,
     Opened,
     Phase,
+    RetryAfter,
     ShowQr,
     Start,
     StartFailed,
@@ -178,6 +180,53 @@ def test_a_device_that_was_replaced_is_not_fought_for_and_one_that_was_logged_ou
     assert Start() not in replaced
     assert ForgetDevice() in logged_out
     assert gone.device_jid is None
+
+
+def test_one_replaced_soon_after_a_takeover_is_the_former_host_and_the_second_is_somebody_else() -> None:
+    state, _ = decide(State(device_jid=DEVICE), Opened(), now_s=0, utc=UTC_NOW)
+    state, _ = decide(state, Connected(), now_s=1, utc=UTC_NOW)
+
+    state, first = decide(state, Replaced(), now_s=2, utc=UTC_NOW)
+    state, again = decide(state, Due(), now_s=4, utc=UTC_NOW)
+    state, _ = decide(state, Connected(), now_s=5, utc=UTC_NOW)
+    state, second = decide(state, Replaced(), now_s=6, utc=UTC_NOW)
+
+    assert first == (Move(SessionStatus.DISCONNECTED, "former_host_logged_in"), Stop())
+    assert Start() in again
+    assert Move(SessionStatus.REPLACED, "logged_in_elsewhere") in second
+
+
+def test_a_replaced_long_after_the_takeover_or_in_the_tenure_that_paired_is_believed() -> None:
+    taken_over = State(phase=Phase.ONLINE, device_jid=DEVICE, takeover_ends_at=60)
+    state, _ = decide(State(), Opened(), now_s=0, utc=UTC_NOW)
+    paired, _ = decide(state, Paired(DEVICE), now_s=1, utc=UTC_NOW)
+    paired, _ = decide(paired, Connected(), now_s=2, utc=UTC_NOW)
+
+    for state, now_s in ((taken_over, 60.0), (paired, 3.0)):
+        ended, _ = decide(state, Replaced(), now_s=now_s, utc=UTC_NOW)
+        assert ended.phase is Phase.ENDED
+
+
+@pytest.mark.parametrize(
+    ("begun", "event", "retries_after_s"),
+    [
+        (State(phase=Phase.ONLINE, device_jid=DEVICE), Banned("spam", 3600), 3605.0),
+        (State(phase=Phase.ONLINE, device_jid=DEVICE), Outdated(), 900.0),
+        # WhatsApp did not say until when; nobody has scanned; a person must link it, or see who else uses it.
+        (State(phase=Phase.ONLINE, device_jid=DEVICE), Banned("spam", 0), None),
+        (State(phase=Phase.PAIRING, pairing_ends_at=600), Outdated(), None),
+        (State(phase=Phase.ONLINE, device_jid=DEVICE), LoggedOut("logged_out"), None),
+        (State(phase=Phase.ONLINE, device_jid=DEVICE), Replaced(), None),
+    ],
+)
+def test_what_ends_by_itself_is_tried_again_by_itself(
+    begun: State, event: Event, retries_after_s: float | None
+) -> None:
+    state, actions = decide(begun, event, now_s=0, utc=UTC_NOW)
+
+    retries = [action.seconds for action in actions if isinstance(action, RetryAfter)]
+    assert state.phase is Phase.ENDED
+    assert retries == ([] if retries_after_s is None else [retries_after_s])
 
 
 def test_a_ban_says_until_when() -> None:
