@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+from functions.inbound_habits import MARK_READ, Configs, configs_of, dropped, ignored, mark_read, to_mark
 from functions.incoming_files import DOWNLOAD, download, expected, settled
 from functions.resources import Resources
 from functions.work import work
@@ -40,11 +41,16 @@ async def handle(jobs: Sequence[Job], use: Resources) -> Sequence[Outcome]:
     """One row and one event a message; a message that is stored already changes nothing."""
     polls = await _polls(jobs, use)
     numbers = await _numbers(jobs, use)
-    return [_store(job, polls, numbers, use) for job in jobs]
+    configs = await configs_of(jobs, use)
+    return [_store(job, polls, numbers, configs, use) for job in jobs]
 
 
-def _store(job: Job, polls: Mapping[str, list[str] | None], numbers: Numbers, use: Resources) -> Outcome:
+def _store(
+    job: Job, polls: Mapping[str, list[str] | None], numbers: Numbers, configs: Configs, use: Resources
+) -> Outcome:
     try:
+        if (kind := ignored(job.data, configs)) is not None:
+            return dropped(kind)
         if job.job_id in polls and polls[job.job_id] is None and job.attempt < _TRIES_FOR_POLL:
             return Retry(failure=_POLL_UNKNOWN)
         write, of_file = expected(_row(_numbered(_told(job, polls.get(job.job_id)), numbers)), use)
@@ -53,7 +59,8 @@ def _store(job: Job, polls: Mapping[str, list[str] | None], numbers: Numbers, us
             code="VALIDATION_ERROR", detail=f"The job's data are wrong ({type(error).__name__}).", retryable=False
         )
         return Discard(reason=failure.detail, failure=failure)
-    return Done(result={"success": True, "waMessageId": write.wire_id}, writes=(write, *of_file))
+    writes = (write, *of_file, *to_mark(write, configs))
+    return Done(result={"success": True, "waMessageId": write.wire_id}, writes=writes)
 
 
 async def _polls(jobs: Sequence[Job], use: Resources) -> dict[str, list[str] | None]:
@@ -151,5 +158,7 @@ def _phone(jid: str) -> str | None:
         return None
 
 
-queue = work(QueueName.MESSAGE_RECEIVE, handle, batch=True, alone={DOWNLOAD: download}, on_ended=settled)
+queue = work(
+    QueueName.MESSAGE_RECEIVE, handle, batch=True, alone={DOWNLOAD: download, MARK_READ: mark_read}, on_ended=settled
+)
 task, broker, handler = queue.task, queue.broker, queue.handler

@@ -15,8 +15,10 @@ from shared.domain.ids import WireId
 
 NUMBERS: Final = "s.whatsapp.net"
 LIDS: Final = "lid"
-# Stories and channels are nobody's chat.
+# Stories and channels are nobody's chat: what cannot be read of them is no loss.
 _NO_CHATS: Final = frozenset({"broadcast", "newsletter"})
+# The lists that the phone sends by are no chats at all; of the status of contacts the connection's config decides.
+_STATUS: Final = "status@broadcast"
 _STATUS_OF_RECEIPT: Final = {
     envelope.Receipt.DELIVERED: "delivered",
     envelope.Receipt.READ: "read",
@@ -55,7 +57,7 @@ _EDIT: Final = e2e.ProtocolMessage.MESSAGE_EDIT
 def message(event: Any) -> Inbound | None:  # noqa: ANN401 - neonize ships no types
     """A message event as it is journaled, or None for what devices say among themselves."""
     info, source = event.Info, event.Info.MessageSource
-    if source.Chat.Server in _NO_CHATS:
+    if source.Chat.Server == "broadcast" and text_of(source.Chat) != _STATUS:
         return None
     found = _content(event.Message)
     if found is None:

@@ -48,6 +48,11 @@ async def count(connection: Connection, turn: Record, *, bounds_s: Sequence[floa
     await connection.execute(_SQL.note_seen)
 
 
+async def add(connection: Connection, metric: str, labels: Sequence[str], value: float) -> None:
+    """Add to a total that nobody counts by looking; in the transaction of what is counted."""
+    await connection.execute(_SQL.add, metric, list(labels), value)
+
+
 async def totals(connection: Connection) -> Totals:
     """Every total there is."""
     return {(row["metric"], tuple(row["labels"])): row["value"] for row in await connection.fetch(_SQL.totals)}

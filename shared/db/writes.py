@@ -1,17 +1,19 @@
 """How each Write is applied: runs of one kind in one statement, in the order they were given."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
 
-from shared.db import connections, media, messages, paces, tries, webhook_deliveries, webhooks
+from shared.db import connections, media, messages, paces, tries, watch, webhook_deliveries, webhooks
 from shared.db.pool import Connection
 from shared.domain.ids import ConnectionId, MessageId
 from shared.domain.jobs import QueueName
 from shared.domain.pace_writes import ClearRefusals, HoldMessage, RestrictChat, RestSession, SlowSession
 from shared.domain.webhook import DisableEndpoint, EndDelivery, PostponeDelivery, RecordAttempt
 from shared.domain.writes import (
+    CountIgnored,
     ExpectMedia,
     GiveBackTry,
     MoveConnection,
@@ -87,6 +89,12 @@ async def _settle_media(connection: Connection, writes: Sequence[SettleMedia], a
     applied.fan_out.update(await media.settle(connection, writes))
 
 
+async def _count_ignored(connection: Connection, writes: Sequence[CountIgnored], _applied: Applied) -> None:
+    # In one order for everybody, as two batches may meet on the same rows.
+    for kind, count in sorted(Counter(write.kind for write in writes).items()):
+        await watch.add(connection, "messages_ignored", [kind], count)
+
+
 async def _move_connections(connection: Connection, writes: Sequence[MoveConnection], applied: Applied) -> None:
     for write in writes:
         moved = await connections.move(
@@ -139,6 +147,7 @@ APPLIERS: Final[dict[type[Write], Applier]] = {
     ExpectMedia: _expect_media,
     SettleMedia: _settle_media,
     MoveConnection: _move_connections,
+    CountIgnored: _count_ignored,
     RecordEvent: _record_events,
     RecordAttempt: _record_attempts,
     PostponeDelivery: _postpone_deliveries,

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from ipaddress import IPv6Address
 from typing import Annotated, Any, Final, Self
 from urllib.parse import SplitResult, urlsplit
@@ -33,6 +34,14 @@ HIDDEN: Final = "***"
 # A proxy's port when its URL names none: what curl and browsers take.
 _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080}
 _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?")
+
+
+class ChatKind(StrEnum):
+    """Chats that a connection may ignore, in the words of its config and of the metric that counts what was dropped."""
+
+    GROUPS = "groups"
+    STATUS = "status"
+    NEWSLETTERS = "newsletters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +178,18 @@ class ConnectionConfig(_Settings):
             except ValidationError as error:
                 refused = {str(one["loc"][0]) for one in error.errors(include_input=False) if one["loc"]}
                 known = {name: value for name, value in known.items() if name not in refused} if refused else {}
+
+    def ignores(self, chat: str) -> ChatKind | None:
+        """As what messages of this chat are dropped; None: they are not. `chat` is a JID."""
+        _, _, server = chat.rpartition("@")
+        match server:
+            case "g.us" if self.ignore_groups:
+                return ChatKind.GROUPS
+            case "broadcast" if self.ignore_status:
+                return ChatKind.STATUS
+            case "newsletter" if self.ignore_newsletters:
+                return ChatKind.NEWSLETTERS
+        return None
 
     def to_store(self) -> dict[str, Any]:
         """What was given, as the row keeps and the API shows it: a proxy's password is hidden."""

@@ -124,6 +124,13 @@ class SettleMedia(Write):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CountIgnored(Write):
+    """A message was dropped because its connection's config ignores chats of this kind; the metric tells how many."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MoveConnection(Write):
     """Move a connection when it may go there; `epoch` fences a host that lost its lease."""
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from shared.db import watch
 from shared.db.pool import Connection, Record
 from shared.db.watch import Totals
+from shared.domain.connection_config import ChatKind
 from shared.domain.jobs import JobState, QueueName
 from shared.domain.session import SessionStatus
 from shared.exposition import Family, Histogram
@@ -152,6 +153,12 @@ def _of_events(totals: Totals) -> list[Family]:
     messages.append(({"direction": "inbound", "status": "delivered"}, count("message.received")))
     return [
         Family("zaphub_messages_total", "counter", "Messages that came into a status.", messages),
+        Family(
+            "zaphub_messages_ignored_total",
+            "counter",
+            "Messages that came in and were dropped, as their connection's config says.",
+            [({"kind": kind.value}, totals.get(("messages_ignored", (kind.value,)), 0)) for kind in ChatKind],
+        ),
         Family(
             "zaphub_webhook_attempts_total",
             "counter",

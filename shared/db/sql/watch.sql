@@ -47,6 +47,11 @@ INSERT INTO metric_totals AS t (metric, labels, value)
 SELECT 'events', ARRAY[e.type], count(*) FROM events e WHERE e.position > $1 AND e.position <= $2 GROUP BY e.type
 ON CONFLICT ON CONSTRAINT metric_totals_pk DO UPDATE SET value = t.value + excluded.value;
 
+-- name: add
+-- $1 metric, $2 labels, $3 how much.
+INSERT INTO metric_totals AS t (metric, labels, value) VALUES ($1, $2, $3)
+ON CONFLICT ON CONSTRAINT metric_totals_pk DO UPDATE SET value = t.value + excluded.value;
+
 -- name: note_looked
 -- $1 jobs until, $2 events until.
 UPDATE watch
