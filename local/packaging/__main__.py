@@ -23,16 +23,14 @@ DEFAULT_PYTHON: Final = "3.12"
 _VARIABLES: Final = "packages.tfvars.json"
 
 
-def build(
-    role: str, *, arch: str, python: str, out: Path, interpreter: str | None = None, rds_roots: Path | None = None
-) -> Zip:
+def build(role: str, *, arch: str, python: str, out: Path, interpreter: str | None = None) -> Zip:
     """Build one role's zip in `out`, with the bytecode of this interpreter, or with none.
 
     Raises NoPackages, and ValueError when it is larger than AWS takes.
     """
     with tempfile.TemporaryDirectory(prefix="zaphub-zip-") as name:
         folder = Path(name)
-        contents.fill(folder, ROLES[role], arch=arch, python=python, rds_roots=rds_roots)
+        contents.fill(folder, ROLES[role], arch=arch, python=python)
         contents.note(folder, contents.versions(folder))
         if interpreter is not None:
             contents.compile_all(folder, interpreter)
@@ -64,8 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(
             f"No Python {options.python} is here: no bytecode, so every cold start compiles. --interpreter names one.\n"
         )
-    if options.rds_roots is None:
-        say("Without --rds-roots the functions trust a database behind RDS Proxy, and no RDS itself.\n")
     made = {}
     for role in options.role or ROLES:
         try:
@@ -75,7 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 python=options.python,
                 out=options.out,
                 interpreter=interpreter,
-                rds_roots=options.rds_roots,
             )
         except (contents.NoPackages, ValueError) as error:
             sys.stderr.write(f"{role}: {error}\n")
@@ -99,7 +94,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--interpreter", metavar="P", help="a Python of that version, which writes the bytecode")
     parser.add_argument("--role", choices=tuple(ROLES), action="append", help="this zip alone; all unless given")
-    parser.add_argument("--rds-roots", type=Path, metavar="PEM", help="RDS's own certificates, global-bundle.pem")
     parser.add_argument("--bucket", default="BUCKET", metavar="B", help="where you will upload them")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the zips are written")
     return parser.parse_args(arguments)

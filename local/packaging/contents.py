@@ -22,7 +22,7 @@ _SERVICES: Final = frozenset({"secretsmanager", "sqs", "sts"})
 # Sources of compiled modules, types, programs, tests, and what an installer writes down about itself.
 _NEEDLESS_FILES: Final = ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.h", "RECORD", "INSTALLER", "REQUESTED")
 _NEEDLESS_FOLDERS: Final = ("bin", "tests", "test", "__pycache__", "*-stubs")
-_ROOTS: Final = "roots.pem"
+_DATA: Final = frozenset({".sql", ".json", ".pem"})
 
 
 class NoPackages(Exception):
@@ -36,15 +36,14 @@ def sources(role: Role) -> list[Path]:
         finder.import_hook(handler.rpartition(".")[0])
     files = (getattr(module, "__file__", None) for module in finder.modules.values())
     ours = {Path(file) for file in files if file}
-    data = {path for folder in role.data for path in (CHECKOUT / folder).iterdir() if path.suffix in {".sql", ".json"}}
+    data = {path for folder in role.data for path in (CHECKOUT / folder).iterdir() if path.suffix in _DATA}
     return sorted(path.relative_to(CHECKOUT) for path in ours | data)
 
 
-def fill(folder: Path, role: Role, *, arch: str, python: str, rds_roots: Path | None = None) -> None:
+def fill(folder: Path, role: Role, *, arch: str, python: str) -> None:
     """Make the zip's content in an empty folder. Raises NoPackages."""
     _wheels(folder, role, arch=arch, python=python)
     _strip(folder)
-    _keep_roots(folder, rds_roots)
     for path in sources(role):
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,14 +109,6 @@ def _strip(folder: Path) -> None:
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
-
-
-def _keep_roots(folder: Path, rds_roots: Path | None) -> None:
-    """The certificates that a function trusts Postgres by: the public ones (RDS Proxy's), and RDS's own if given."""
-    roots = (folder / "certifi" / "cacert.pem").read_bytes()
-    if rds_roots is not None:
-        roots += rds_roots.read_bytes()
-    (folder / _ROOTS).write_bytes(roots)
 
 
 def versions(folder: Path) -> dict[str, str]:

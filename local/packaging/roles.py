@@ -21,6 +21,8 @@ class Role:
 # Bells come over SQS, and a container that serves one invocation at a time gains nothing from another event loop.
 _NOT_IN_A_LAMBDA: Final = frozenset({"redis", "taskiq-redis", "uvloop"})
 _TABLE: Final = table()
+# The last are those that Postgres' own is checked by.
+_DATA: Final = ("shared/db/sql", "shared/db/certificates")
 
 ROLES: Final[Mapping[str, Role]] = MappingProxyType(
     {
@@ -29,14 +31,14 @@ ROLES: Final[Mapping[str, Role]] = MappingProxyType(
             handlers=(*(queue["handler"] for queue in _TABLE["queues"]), _TABLE["sweeper"]["handler"]),
             requirements="worker.txt",
             left_out=_NOT_IN_A_LAMBDA,
-            data=("shared/db/sql",),
+            data=_DATA,
         ),
         "api": Role(
             handlers=(_TABLE["api"]["handler"],),
             requirements="api.txt",
             # API Gateway is its server, and it makes jobs without Taskiq.
             left_out=_NOT_IN_A_LAMBDA | {"uvicorn", "httptools", "taskiq"},
-            data=("shared/db/sql", "api/locale"),
+            data=(*_DATA, "api/locale"),
         ),
     }
 )

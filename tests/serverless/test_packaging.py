@@ -138,7 +138,7 @@ def test_a_zip_holds_what_aws_needs_and_no_more(zips: Mapping[str, Zip], role: s
     assert ("fastapi" in packages) == (role == "api")
     assert not [name for name in names if name.startswith(("session_host/", "local/", "tests/")) or "/tests/" in name]
     assert not [name for name in names if name.startswith("shared/db/migrations/")]
-    assert "roots.pem" in names
+    assert "shared/db/certificates/rds.pem" in names
     assert len(dates) == 1
     pyc = sum(name.endswith(".pyc") for name in names)
     assert pyc == sum(name.endswith(".py") for name in names)
