@@ -13,7 +13,7 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import ValidationError
 
-from local.fake_whatsapp import calls, incoming, mailbox, pairing
+from local.fake_whatsapp import calls, history, incoming, mailbox, pairing
 from local.fake_whatsapp.compose import compose
 from local.fake_whatsapp.exchange import Exchange
 from local.fake_whatsapp.faults import IMMEDIATE, FaultKind
@@ -87,6 +87,9 @@ class Control:
     async def scan(self, request: web.Request) -> web.Response:
         body = await _parse(request, ScanRequest)
         device = await pairing.scan(self._exchange, qr=body.qr, phone=body.phone)
+        if body.history:
+            await history.post(self._exchange, phone=device.phone, chats=body.history)
+            await self._mail_for(device.phone)
         return web.json_response({"phone": device.phone, "jid": device.jid})
 
     async def link_code(self, request: web.Request) -> web.Response:

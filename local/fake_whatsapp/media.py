@@ -22,6 +22,7 @@ KEY_PURPOSES = {
     "video": b"WhatsApp Video Keys",
     "audio": b"WhatsApp Audio Keys",
     "document": b"WhatsApp Document Keys",
+    "history": b"WhatsApp History Keys",
 }
 
 

@@ -43,9 +43,28 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class PastMessage(Request):
+    """`timestamp` in seconds since the epoch."""
+
+    text: str
+    from_me: bool = False
+    timestamp: Annotated[int, Field(ge=0)]
+
+
+class PastChat(Request):
+    """A conversation that the phone had before it linked this device, oldest message first."""
+
+    phone: PhoneNumber
+    name: str = ""
+    messages: list[PastMessage]
+
+
 class ScanRequest(Request):
+    """`history`: what the phone sends to the device as soon as it is linked."""
+
     qr: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
     phone: PhoneNumber
+    history: list[PastChat] = []
 
 
 class LinkCodeRequest(Request):
