@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from shared.domain.jobs import QueueName
 from shared.queues.ledger import FinishKind, claim, next_due_s, pause_group, resume_group, set_group
 
@@ -134,6 +136,36 @@ async def test_a_token_is_spent_by_a_try_and_given_back_by_a_park(desk: "Desk") 
     assert [job.job_id for job in jobs] == ["a"]
     await desk.end(jobs, FinishKind.RETRY)
 
+    assert await desk.claimed() == []
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_a_token_that_was_refilled_meanwhile_is_not_given_back(desk: "Desk", has_ended: bool) -> None:
+    await set_group(desk.conn, RECEIVE, "s", cap=3, rate_per_minute=1, burst=1)
+    await desk.add("a", "b", "c", group="s")
+    first = await desk.claim()
+    await desk.elapse(60)
+    second = await desk.claim()
+    if has_ended:
+        await desk.end(second)
+
+    await desk.end(first, FinishKind.PARK)
+
+    assert [job.job_id for job in (*first, *second)] == ["a", "b"]
+    assert await desk.claimed() == []
+    await desk.elapse(60)
+    assert await desk.claimed() == ["a"]
+
+
+async def test_parks_one_after_the_other_give_every_token_back(desk: "Desk") -> None:
+    await set_group(desk.conn, RECEIVE, "s", rate_per_minute=1, burst=3)
+    await desk.add(*[f"a{n}" for n in range(9)], group="s")
+    jobs = await desk.claim()
+
+    for job in jobs:
+        await desk.end([job], FinishKind.PARK)
+
+    assert await desk.claimed() == ["a0", "a1", "a2"]
     assert await desk.claimed() == []
 
 

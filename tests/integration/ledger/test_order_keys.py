@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from shared.domain.jobs import QueueName
-from shared.queues.ledger import FinishKind, cancel, make_due, set_group, sweep
+from shared.queues.ledger import FinishKind, cancel, make_due, retry, set_group, sweep
 
 if TYPE_CHECKING:
     from tests.integration.ledger.conftest import Desk
@@ -165,3 +165,17 @@ async def test_a_group_may_run_as_many_chats_at_once_as_its_cap(desk: "Desk") ->
     await desk.end(jobs[:1])
 
     assert await desk.claimed() == ["a2"]
+
+
+async def test_a_dead_letter_that_runs_again_goes_on_after_a_younger_job(desk: "Desk") -> None:
+    await desk.add("old", "young", group="s", order_key="c")
+    lost = await desk.claim()
+    await desk.end(lost, FinishKind.FAIL)
+    jobs = await desk.claim()
+    await retry(desk.conn, [lost[0].pk])
+
+    # The claim that was lost ends in the same batch, and must not be taken for the job's next one.
+    done = await desk.end([*lost, *jobs])
+
+    assert done.accepted == {jobs[0].pk}
+    assert await desk.claimed() == ["old"]

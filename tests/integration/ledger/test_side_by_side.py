@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from shared.domain.jobs import QueueName
 from shared.queues.policies import POLICIES
 
@@ -18,14 +20,18 @@ SELECT job_key, state FROM ledger_enqueue_v1(
 """
 
 
-async def test_a_worker_of_the_release_before_goes_on_working(desk: "Desk") -> None:
+@pytest.mark.parametrize(
+    ("claim", "order", "finish"),
+    [("ledger_claim_v2", "", "ledger_finish_v1"), ("ledger_claim_v3", "ORDER BY place", "ledger_finish_v2")],
+)
+async def test_a_worker_of_a_release_before_goes_on_working(desk: "Desk", claim: str, order: str, finish: str) -> None:
     await desk.add("plain", group="s")
     made = await desk.conn.fetch(ENQUEUE, RECEIVE)
     claimed = await desk.conn.fetch(
-        "SELECT pk, job_key, fence FROM ledger_claim_v2(ARRAY[$1]::smallint[], ARRAY[5], ARRAY[30], 'old')", RECEIVE
+        f"SELECT pk, job_key, fence FROM {claim}(ARRAY[$1]::smallint[], ARRAY[5], ARRAY[30], 'old') {order}", RECEIVE
     )
     done = await desk.conn.fetchrow(
-        "SELECT accepted, ready FROM ledger_finish_v1($1, $2, ARRAY['done', 'done'], ARRAY[0, 0],"
+        f"SELECT accepted, ready FROM {finish}($1, $2, ARRAY['done', 'done'], ARRAY[0, 0],"
         " ARRAY[NULL, NULL]::jsonb[], ARRAY[NULL, NULL]::jsonb[])",
         [row["pk"] for row in claimed],
         [row["fence"] for row in claimed],
