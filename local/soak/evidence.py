@@ -26,12 +26,12 @@ class Letter:
 class Ledger:
     """What happened as those saw it who made it happen, in the order of each chat.
 
-    `again`: texts that a person sent once more, because they were in doubt and the phone did not have them.
+    `again`: texts that a person sent once more, in that order, as they were in doubt and the phone did not have them.
     """
 
     accepted: list[Letter] = field(default_factory=list)
     written: list[Letter] = field(default_factory=list)
-    again: set[str] = field(default_factory=set)
+    again: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,8 @@ def findings(evidence: Evidence) -> Findings:
 def _in_their_place(ledger: Ledger) -> Iterator[Letter]:
     """The letters as they should be on the wire: what a person sends again comes behind its chat."""
     yield from (letter for letter in ledger.accepted if letter.text not in ledger.again)
-    yield from (letter for letter in ledger.accepted if letter.text in ledger.again)
+    chats = {letter.text: letter.chat for letter in ledger.accepted}
+    yield from (Letter(chats[text], text) for text in ledger.again)
 
 
 def _disorder(letters: Iterable[Letter], rows: Iterable[Row], where: str) -> Iterator[str]:

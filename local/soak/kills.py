@@ -145,6 +145,6 @@ async def _resolve(stand: Stand, linked: Sequence[Linked], found: Findings, ledg
                 await stand.ask(stand.api, "POST", f"/messages/{row['id']}/resolve", json={"outcome": outcome})
                 if outcome == "not_sent":
                     await stand.ask(stand.api, "POST", f"/messages/{row['id']}/retry")
-                    ledger.again.add(row["message_id"])
+                    ledger.again.append(row["message_id"])
                 resolved.append(f"{row['message_id']}: {outcome}")
     return resolved

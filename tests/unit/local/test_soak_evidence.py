@@ -86,7 +86,7 @@ def test_two_wire_ids_are_a_double_and_a_repeated_frame_is_none() -> None:
 def test_a_chat_that_overtakes_itself_is_out_of_order_unless_a_person_sent_again() -> None:
     wire = [on_wire("b1", to=BIA), on_wire("a2"), on_wire("a1")]
     evidence = replace(well(), wire=wire)
-    sent_again = replace(evidence, ledger=replace(evidence.ledger, again={"a1"}))
+    sent_again = replace(evidence, ledger=replace(evidence.ledger, again=["a1"]))
 
     assert findings(evidence).out_of_order == [f"wire, chat {ANA}, from its number 1 on: a2, a1"]
     assert not findings(sent_again).out_of_order
