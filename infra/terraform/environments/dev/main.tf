@@ -6,6 +6,9 @@ module "zaphub" {
   zones        = ["${var.region}a", "${var.region}b"]
   nat          = "single"
   packages     = var.packages
+  architecture = var.architecture
+  runtime      = var.runtime
+  functions_by = var.functions_by
   alarm_emails = var.alarm_emails
   domain       = var.domain
   settings     = var.settings

@@ -37,3 +37,13 @@ output "dashboard_url" {
   description = "The page to look at."
   value       = module.zaphub.dashboard_url
 }
+
+output "migrate_command" {
+  description = "A shell command that brings the database's schema up to date, inside the VPC."
+  value       = module.zaphub.migrate_command
+}
+
+output "hosts" {
+  description = "The cluster and the service of the session hosts, by name."
+  value       = module.zaphub.hosts
+}

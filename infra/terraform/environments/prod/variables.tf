@@ -10,12 +10,30 @@ variable "region" {
 }
 
 variable "packages" {
-  description = "The zips in S3: for each role its key and its SHA-256 in base64."
+  description = "The zips in S3: for each role its key and its SHA-256 in base64. `python -m local.packaging` writes this and the next two."
   type = object({
     bucket    = string
     functions = object({ key = string, sha256 = string })
     api       = object({ key = string, sha256 = string })
   })
+}
+
+variable "architecture" {
+  description = "arm64 or x86_64, of the zips and the session host's image."
+  type        = string
+  default     = "arm64"
+}
+
+variable "runtime" {
+  description = "Lambda's runtime, as the zips were built for."
+  type        = string
+  default     = "python3.12"
+}
+
+variable "functions_by" {
+  description = "Who deploys the functions and their triggers: terraform, or serverless (serverless.yml, after this)."
+  type        = string
+  default     = "terraform"
 }
 
 variable "session_host_image" {

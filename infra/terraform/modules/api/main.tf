@@ -61,6 +61,7 @@ resource "aws_apigatewayv2_stage" "default" {
 }
 
 resource "aws_lambda_permission" "api" {
+  count         = var.function.is_deployed ? 1 : 0
   statement_id  = "ApiGateway"
   action        = "lambda:InvokeFunction"
   function_name = var.function.name

@@ -4,10 +4,11 @@ variable "name" {
 }
 
 variable "function" {
-  description = "The function that answers: its name and the ARN by which API Gateway calls it."
+  description = "The function that answers: its name, the ARN by which API Gateway calls it, and whether it is deployed here: who deploys it lets API Gateway call it."
   type = object({
-    name       = string
-    invoke_arn = string
+    name        = string
+    invoke_arn  = string
+    is_deployed = optional(bool, true)
   })
 }
 

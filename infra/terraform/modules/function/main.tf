@@ -1,7 +1,8 @@
-# One Lambda function, with a role that can do what this function does and nothing else.
+# One Lambda function, with a role that can do what this function does and nothing else. Another tool may own the code.
 
 data "aws_partition" "current" {}
 data "aws_caller_identity" "current" {}
+data "aws_region" "current" {}
 
 resource "aws_cloudwatch_log_group" "this" {
   #checkov:skip=CKV_AWS_338:how long lines are kept is the environment's to say; they are for finding faults, not for audits
@@ -27,6 +28,9 @@ resource "aws_iam_role" "this" {
 }
 
 locals {
+  # As AWS names what has this name, deployed or not yet.
+  arn = "arn:${data.aws_partition.current.partition}:lambda:${data.aws_region.current.region}:${data.aws_caller_identity.current.account_id}:function:${var.name}"
+
   consumes = var.queue == null ? [] : [{
     Sid      = "HearItsBells"
     Effect   = "Allow"
@@ -115,6 +119,7 @@ resource "aws_lambda_function" "this" {
   #checkov:skip=CKV_AWS_272:the zip's hash is pinned here; a signing profile is the account's to have
   #checkov:skip=CKV_AWS_116:SQS keeps the dead letters of bells; API and schedule need none, as the next call or minute looks again
   #checkov:skip=CKV_AWS_115:event source mappings bound it; a reservation would take from the account's other functions
+  count                          = var.is_deployed ? 1 : 0
   function_name                  = var.name
   description                    = var.description
   role                           = aws_iam_role.this.arn
@@ -153,9 +158,9 @@ resource "aws_lambda_function" "this" {
 }
 
 resource "aws_lambda_event_source_mapping" "bells" {
-  count                   = var.queue == null ? 0 : 1
+  count                   = var.queue == null || !var.is_deployed ? 0 : 1
   event_source_arn        = var.queue.arn
-  function_name           = aws_lambda_function.this.arn
+  function_name           = aws_lambda_function.this[0].arn
   batch_size              = var.queue.batch_size
   function_response_types = ["ReportBatchItemFailures"]
   tags                    = var.tags
@@ -166,7 +171,7 @@ resource "aws_lambda_event_source_mapping" "bells" {
 }
 
 resource "aws_iam_role" "scheduler" {
-  count = var.schedule == null ? 0 : 1
+  count = var.schedule == null || !var.is_deployed ? 0 : 1
   name  = "${var.name}-schedule"
   tags  = var.tags
 
@@ -182,7 +187,7 @@ resource "aws_iam_role" "scheduler" {
 }
 
 resource "aws_iam_role_policy" "scheduler" {
-  count = var.schedule == null ? 0 : 1
+  count = var.schedule == null || !var.is_deployed ? 0 : 1
   name  = "start-it"
   role  = aws_iam_role.scheduler[0].id
 
@@ -191,13 +196,13 @@ resource "aws_iam_role_policy" "scheduler" {
     Statement = [{
       Effect   = "Allow"
       Action   = ["lambda:InvokeFunction"]
-      Resource = [aws_lambda_function.this.arn]
+      Resource = [aws_lambda_function.this[0].arn]
     }]
   })
 }
 
 resource "aws_scheduler_schedule" "this" {
-  count               = var.schedule == null ? 0 : 1
+  count               = var.schedule == null || !var.is_deployed ? 0 : 1
   name                = var.name
   schedule_expression = var.schedule
   kms_key_arn         = var.kms_key_arn
@@ -207,7 +212,7 @@ resource "aws_scheduler_schedule" "this" {
   }
 
   target {
-    arn      = aws_lambda_function.this.arn
+    arn      = aws_lambda_function.this[0].arn
     role_arn = aws_iam_role.scheduler[0].arn
 
     # The next minute looks again: an old start is worth nothing.

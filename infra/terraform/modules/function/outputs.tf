@@ -1,16 +1,16 @@
 output "name" {
   description = "The function's name."
-  value       = aws_lambda_function.this.function_name
+  value       = var.name
 }
 
 output "arn" {
   description = "The function's ARN."
-  value       = aws_lambda_function.this.arn
+  value       = var.is_deployed ? aws_lambda_function.this[0].arn : local.arn
 }
 
 output "invoke_arn" {
   description = "The ARN by which API Gateway calls it."
-  value       = aws_lambda_function.this.invoke_arn
+  value       = var.is_deployed ? aws_lambda_function.this[0].invoke_arn : "arn:${data.aws_partition.current.partition}:apigateway:${data.aws_region.current.region}:lambda:path/2015-03-31/functions/${local.arn}/invocations"
 }
 
 output "role_arn" {

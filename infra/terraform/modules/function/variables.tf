@@ -28,14 +28,20 @@ variable "package" {
   })
 }
 
+variable "is_deployed" {
+  description = "Whether the function is deployed here; false: its role and its log alone, for a tool that deploys it."
+  type        = bool
+  default     = true
+}
+
 variable "runtime" {
   description = "Lambda's runtime."
   type        = string
   default     = "python3.12"
 
   validation {
-    condition     = can(regex("^python3\\.(1[1-9])$", var.runtime))
-    error_message = "runtime: ZapHub needs Python 3.11 or newer, such as python3.12."
+    condition     = can(regex("^python3\\.1[2-4]$", var.runtime))
+    error_message = "runtime: python3.12, python3.13 or python3.14; the zips' wheels need what Lambda has since 3.12."
   }
 }
 

@@ -30,7 +30,7 @@ resource "aws_vpc_security_group_ingress_rule" "commands" {
   referenced_security_group_id = each.value
   ip_protocol                  = "tcp"
   from_port                    = var.port
-  to_port                      = var.port
+  to_port                      = var.port + var.sessions.children - 1 # each child listens on a port of its own
   tags                         = var.tags
 }
 
@@ -259,17 +259,19 @@ resource "aws_ecs_task_definition" "this" {
     user                   = "10001:10001"
     readonlyRootFilesystem = true
     stopTimeout            = 120 # its sessions are handed over before it ends
-    portMappings           = [{ containerPort = var.port, protocol = "tcp" }]
+    portMappings           = [for child in range(var.sessions.children) : { containerPort = var.port + child, protocol = "tcp" }]
     linuxParameters        = { initProcessEnabled = true }
     mountPoints = [
       { sourceVolume = "journal", containerPath = "/data", readOnly = false },
       { sourceVolume = "scratch", containerPath = "/tmp", readOnly = false },
     ]
     environment = [for name, value in merge(var.environment, {
-      ZAPHUB_DATA_DIR      = "/data"
-      ZAPHUB_HOST_CHILDREN = tostring(var.sessions.children)
-      ZAPHUB_HOST_SESSIONS = tostring(var.sessions.per_child)
-      ZAPHUB_HOST_PORT     = tostring(var.port)
+      ZAPHUB_DATA_DIR       = "/data"
+      ZAPHUB_HOST_CHILDREN  = tostring(var.sessions.children)
+      ZAPHUB_HOST_SESSIONS  = tostring(var.sessions.per_child)
+      ZAPHUB_HOST_BIND      = "0.0.0.0"
+      ZAPHUB_HOST_PORT      = tostring(var.port)
+      ZAPHUB_HOST_ADVERTISE = "auto"
     }) : { name = name, value = value }]
     secrets = [for name in var.secret_names : { name = name, valueFrom = "${var.secret_arn}:${name}::" }]
     logConfiguration = {

@@ -116,7 +116,7 @@ variable "client_security_group_ids" {
 }
 
 variable "port" {
-  description = "Where a host listens for commands."
+  description = "Where a host's first child listens for commands; the next child has the next port."
   type        = number
   default     = 7400
 }

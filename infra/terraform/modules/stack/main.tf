@@ -9,7 +9,13 @@ locals {
   tags = merge({ Project = "zaphub", Environment = var.environment }, var.tags)
 
   # From the one table of policies, shared/queues/policies.py; a test fails when the file is not its image.
-  queues = { for queue in jsondecode(file("${path.module}/../../../queues.json")).queues : queue.name => queue }
+  table   = jsondecode(file("${path.module}/../../../queues.json"))
+  queues  = { for queue in local.table.queues : queue.name => queue }
+  sweeper = local.table.sweeper
+  api     = local.table.api
+
+  # Whose the functions are. Their roles, logs and queues are Terraform's in either case.
+  deploys_functions = var.functions_by == "terraform"
 
   concurrency = { for name, queue in local.queues : name => lookup(var.concurrency, name, queue.max_concurrency) }
   queue_arns  = [for name in sort(keys(local.queues)) : module.queue[name].arn]
@@ -174,12 +180,13 @@ resource "aws_secretsmanager_secret_version" "functions" {
   secret_id                = aws_secretsmanager_secret.part["functions"].id
   secret_string_wo_version = var.secrets_version
 
-  secret_string_wo = jsonencode({
+  # A function that another tool deploys has all its settings from here.
+  secret_string_wo = jsonencode(merge(local.deploys_functions ? {} : local.function_settings, {
     ZAPHUB_DATABASE_URL = "${local.login}:${var.database_password}@${module.database.function_address}:5432${local.at}${local.roots_of_functions}"
     ZAPHUB_ADMIN_KEY    = var.admin_key
     ZAPHUB_SECRET_KEY   = var.secret_key
     ZAPHUB_HOST_TOKEN   = var.host_token
-  })
+  }))
 }
 
 resource "aws_secretsmanager_secret_version" "session_host" {
@@ -298,6 +305,8 @@ module "function" {
   package            = merge(var.packages.functions, { bucket = var.packages.bucket })
   architecture       = var.architecture
   memory_mb          = each.value.memory_mb
+  is_deployed        = local.deploys_functions
+  runtime            = var.runtime
   timeout_seconds    = each.value.function_timeout_s
   environment        = local.function_settings
   secret_arn         = aws_secretsmanager_secret.part["functions"].arn
@@ -310,6 +319,7 @@ module "function" {
   queue = {
     arn             = module.queue[each.key].arn
     max_concurrency = local.concurrency[each.key]
+    batch_size      = each.value.batch_size
   }
 
   # A bell holds no data, and any job may make work for any queue.
@@ -325,11 +335,14 @@ module "sweeper" {
   source               = "../function"
   name                 = "${local.name}-sweeper"
   description          = "Every minute: what lapsed, fell due or was never rung for"
-  handler              = "functions.sweeper.handler"
+  handler              = local.sweeper.handler
   package              = merge(var.packages.functions, { bucket = var.packages.bucket })
   architecture         = var.architecture
-  timeout_seconds      = 50
-  schedule             = "rate(1 minute)"
+  is_deployed          = local.deploys_functions
+  runtime              = var.runtime
+  memory_mb            = local.sweeper.memory_mb
+  timeout_seconds      = local.sweeper.function_timeout_s
+  schedule             = local.sweeper.schedule
   reserved_concurrency = 1
   environment          = local.function_settings
   secret_arn           = aws_secretsmanager_secret.part["functions"].arn
@@ -347,11 +360,13 @@ module "api_function" {
   source             = "../function"
   name               = "${local.name}-api"
   description        = "The HTTP API"
-  handler            = "api.lambda_handler.handler"
+  handler            = local.api.handler
   package            = merge(var.packages.api, { bucket = var.packages.bucket })
   architecture       = var.architecture
-  memory_mb          = 1024
-  timeout_seconds    = 30
+  is_deployed        = local.deploys_functions
+  runtime            = var.runtime
+  memory_mb          = local.api.memory_mb
+  timeout_seconds    = local.api.function_timeout_s
   environment        = local.function_settings
   secret_arn         = aws_secretsmanager_secret.part["functions"].arn
   kms_key_arn        = aws_kms_key.this.arn
@@ -370,12 +385,37 @@ module "api_function" {
 module "api" {
   source             = "../api"
   name               = local.name
-  function           = { name = module.api_function.name, invoke_arn = module.api_function.invoke_arn }
   throttle           = var.throttle
   domain             = var.domain
   kms_key_arn        = aws_kms_key.this.arn
   log_retention_days = var.log_retention_days
   tags               = local.tags
+
+  function = {
+    name        = module.api_function.name
+    invoke_arn  = module.api_function.invoke_arn
+    is_deployed = local.deploys_functions
+  }
+}
+
+# ---- what serverless.yml must know of this stack, beside the names that follow from the environment's
+
+resource "aws_ssm_parameter" "for_serverless" {
+  #checkov:skip=CKV2_AWS_34:ids and ARNs, no secret; CloudFormation reads no parameter that is encrypted
+  #checkov:skip=CKV_AWS_337:as above
+  for_each = local.deploys_functions ? {} : {
+    api-id                       = { type = "String", value = module.api.id }
+    secrets-arn                  = { type = "String", value = aws_secretsmanager_secret.part["functions"].arn }
+    subnet-ids                   = { type = "StringList", value = join(",", module.network.private_subnet_ids) }
+    functions-security-group-ids = { type = "StringList", value = aws_security_group.part["functions"].id }
+    api-security-group-ids       = { type = "StringList", value = aws_security_group.part["api"].id }
+  }
+
+  name        = "/${local.name}/${each.key}"
+  description = "For serverless.yml"
+  type        = each.value.type
+  value       = each.value.value
+  tags        = local.tags
 }
 
 # ---- the session hosts
@@ -425,7 +465,7 @@ module "alarms" {
 
   functions = merge(
     { for name, queue in local.queues : "${local.name}-${name}" => queue.function_timeout_s },
-    { "${local.name}-sweeper" = 50, "${local.name}-api" = 30 },
+    { for one in [local.sweeper, local.api] : "${local.name}-${one.name}" => one.function_timeout_s },
   )
 
   session_host = {

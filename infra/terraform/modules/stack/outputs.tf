@@ -42,3 +42,13 @@ output "dashboard_url" {
   description = "The page to look at."
   value       = "https://${data.aws_region.current.region}.console.aws.amazon.com/cloudwatch/home?region=${data.aws_region.current.region}#dashboards/dashboard/${module.alarms.dashboard_name}"
 }
+
+output "migrate_command" {
+  description = "A shell command that brings the database's schema up to date, inside the VPC."
+  value       = module.session_host.migrate_command
+}
+
+output "hosts" {
+  description = "The cluster and the service of the session hosts, by name."
+  value       = { cluster = module.session_host.cluster_name, service = module.session_host.service_name }
+}

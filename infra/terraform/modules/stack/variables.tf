@@ -25,8 +25,19 @@ variable "nat" {
   default     = "per_zone"
 }
 
+variable "functions_by" {
+  description = "Who deploys the functions and their triggers: terraform, or serverless (serverless.yml, after this)."
+  type        = string
+  default     = "terraform"
+
+  validation {
+    condition     = contains(["terraform", "serverless"], var.functions_by)
+    error_message = "functions_by: terraform or serverless."
+  }
+}
+
 variable "packages" {
-  description = "The zips in S3, as the build script made and you uploaded them: for each role its key and its SHA-256 in base64."
+  description = "The zips in S3, from packages.tfvars.json of `python -m local.packaging`: for each role its key and its SHA-256 in base64."
   type = object({
     bucket    = string
     functions = object({ key = string, sha256 = string })
@@ -38,6 +49,12 @@ variable "architecture" {
   description = "arm64 or x86_64, as zips and image were built."
   type        = string
   default     = "arm64"
+}
+
+variable "runtime" {
+  description = "Lambda's runtime, as the zips were built for."
+  type        = string
+  default     = "python3.12"
 }
 
 variable "session_host" {

@@ -5,6 +5,9 @@ mock_provider "aws" {
   mock_data "aws_partition" {
     defaults = { partition = "aws" }
   }
+  mock_data "aws_region" {
+    defaults = { region = "sa-east-1" }
+  }
   mock_resource "aws_lambda_function" {
     defaults = { arn = "arn:aws:lambda:sa-east-1:123456789012:function:zaphub-test-message-send" }
   }
@@ -72,7 +75,7 @@ run "it_hears_the_bells_of_its_own_queue_alone" {
   }
 
   assert {
-    condition     = aws_lambda_function.this.environment[0].variables["ZAPHUB_SECRETS_ARN"] == var.secret_arn
+    condition     = aws_lambda_function.this[0].environment[0].variables["ZAPHUB_SECRETS_ARN"] == var.secret_arn
     error_message = "it knows where its secrets are"
   }
 
@@ -124,6 +127,29 @@ run "it_starts_by_a_schedule" {
   }
 }
 
+run "another_tool_deploys_it" {
+  command = apply
+
+  variables {
+    is_deployed = false
+  }
+
+  assert {
+    condition     = length(aws_lambda_function.this) == 0 && length(aws_lambda_event_source_mapping.bells) == 0
+    error_message = "no function and no trigger"
+  }
+
+  assert {
+    condition     = aws_iam_role.this.name == var.name && aws_cloudwatch_log_group.this.name == "/aws/lambda/${var.name}"
+    error_message = "the role and the log that the other tool's function uses"
+  }
+
+  assert {
+    condition     = output.arn == "arn:aws:lambda:sa-east-1:123456789012:function:${var.name}" && endswith(output.invoke_arn, "${output.arn}/invocations")
+    error_message = "the name that it will have"
+  }
+}
+
 run "one_invocation_at_a_time_is_no_mapping" {
   command = plan
 
@@ -169,7 +195,7 @@ run "no_python_that_is_too_old" {
   command = plan
 
   variables {
-    runtime = "python3.9"
+    runtime = "python3.11"
   }
 
   expect_failures = [var.runtime]

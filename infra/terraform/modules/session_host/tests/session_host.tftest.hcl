@@ -55,6 +55,21 @@ run "private_and_with_a_journal_that_stays" {
   }
 
   assert {
+    condition = alltrue([
+      for rule in aws_vpc_security_group_ingress_rule.commands : rule.from_port == 7400 && rule.to_port == 7403
+    ]) && length(jsondecode(aws_ecs_task_definition.this.container_definitions)[0].portMappings) == 4
+    error_message = "each of the four children is reached, and nothing else"
+  }
+
+  assert {
+    condition = contains(
+      jsondecode(aws_ecs_task_definition.this.container_definitions)[0].environment,
+      { name = "ZAPHUB_HOST_ADVERTISE", value = "auto" }
+    )
+    error_message = "workers are told the task's own address"
+  }
+
+  assert {
     condition     = aws_ecs_service.this.deployment_minimum_healthy_percent == 100
     error_message = "the next task is up before the last one goes"
   }

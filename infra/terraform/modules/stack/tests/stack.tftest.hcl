@@ -74,6 +74,37 @@ run "a_proxy_is_known_to_the_functions" {
   }
 }
 
+run "another_tool_deploys_the_functions" {
+  command = apply
+
+  variables {
+    functions_by = "serverless"
+  }
+
+  assert {
+    condition     = length(module.function) == 7 && module.function["message-send"].name == "zaphub-test-message-send"
+    error_message = "their roles and logs stay here, under the names that serverless.yml gives the functions"
+  }
+
+  assert {
+    condition = toset([for parameter in aws_ssm_parameter.for_serverless : parameter.name]) == toset([
+      "/zaphub-test/api-id", "/zaphub-test/secrets-arn", "/zaphub-test/subnet-ids",
+      "/zaphub-test/functions-security-group-ids", "/zaphub-test/api-security-group-ids",
+    ])
+    error_message = "what serverless.yml reads"
+  }
+}
+
+run "a_tool_that_nobody_knows" {
+  command = plan
+
+  variables {
+    functions_by = "hand"
+  }
+
+  expect_failures = [var.functions_by]
+}
+
 run "a_queue_that_does_not_exist" {
   command = plan
 
