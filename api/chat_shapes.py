@@ -29,7 +29,8 @@ class NumberChecked(Shape):
 
     phone: str = Field(examples=["5511987654321"])
     on_whatsapp: bool = Field(examples=[True])
-    jid: str | None = Field(examples=["5511987654321@s.whatsapp.net"], description="how WhatsApp names it, if it told")
+    jid: str | None = Field(examples=["5511987654321@s.whatsapp.net"], description="how WhatsApp spells it, if it told")
+    lid: str | None = Field(examples=["123456789012345@lid"], description="the person's other JID, if it told")
 
 
 class NumbersChecked(Shape):

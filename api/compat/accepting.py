@@ -14,8 +14,10 @@ from api.idempotency_key import keyed_request
 from api.inputs import AnySend, Send
 from api.problems import invalid, wrong_value
 from api.resources import Resources
-from api.sending import Sent
+from shared.db import known_numbers
 from shared.domain.errors import InvalidInput
+from shared.domain.ids import ConnectionId
+from shared.domain.jid import parse_jid
 
 _PARSE: Final[TypeAdapter[Any]] = TypeAdapter(Send)
 
@@ -28,8 +30,8 @@ async def accept(
     fields: Mapping[str, Any],
     *,
     places: Mapping[str, str],
-) -> Sent:
-    """Accept the message that `fields` say, as `POST …/send` accepts it, `Idempotency-Key` included.
+) -> dict[str, Any]:
+    """Accept the message that `fields` say, as `POST …/send` accepts it, `Idempotency-Key` included; returns it.
 
     `places` says which field of the caller's each of ours came from, by JSON pointer. Raises Problem 422, and as
     `sending.send` does.
@@ -37,7 +39,20 @@ async def accept(
     wanted = as_send(fields, places=places)
     keyed = await keyed_request(request, caller)
     with told_at(places):
-        return await sending.send(parts, caller, connection_id, wanted, keyed)
+        sent = await sending.send(parts, caller, connection_id, wanted, keyed)
+    return await _named(parts, ConnectionId(connection_id), sent.message)
+
+
+async def _named(parts: Resources, connection_id: ConnectionId, message: dict[str, Any]) -> dict[str, Any]:
+    """The message with its recipient as WhatsApp spells it, where that is known: those who moved here match on it."""
+    phone = message["phone"]
+    if phone is None:
+        return message
+    async with parts.queues.pool.acquire() as connection:
+        person = (await known_numbers.recall(connection, connection_id, [phone])).get(phone)
+    if person is None:
+        return message
+    return {**message, "jid": person.jid, "to": person.jid, "phone": parse_jid(person.jid).phone, "lid": person.lid}
 
 
 @contextmanager

@@ -85,7 +85,7 @@ async def mark_read(connection_id: UUID, body: MarkRead, caller: Writer, parts: 
     responses=errors(409),
 )
 async def check_numbers(connection_id: UUID, body: CheckNumbers, caller: Writer, parts: Parts) -> Response:
-    """What was asked lately is remembered: for a day that a number is there, for five minutes that it is not.
+    """Each is asked in both spellings where its country has two. Answers are kept: 30 days, or 5 minutes for nobody's.
 
     Of the others at most 60 a minute are asked for a connection: who asks for many is taken for a bulk sender.
     """
@@ -96,7 +96,12 @@ async def check_numbers(connection_id: UUID, body: CheckNumbers, caller: Writer,
     match found:
         case protocol.Checked():
             rows = [
-                {"phone": phone, "on_whatsapp": found.on_whatsapp[phone], "jid": found.jids.get(phone)}
+                {
+                    "phone": phone,
+                    "on_whatsapp": found.on_whatsapp[phone],
+                    "jid": found.jids.get(phone),
+                    "lid": found.lids.get(phone),
+                }
                 for phone in body.phones
             ]
             return answer({"data": rows})

@@ -13,7 +13,7 @@ from api.message_shapes import MessageChanged, MessageDetail, MessagePage, Messa
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, place_of
 from api.problem_shapes import errors
 from api.routes.connections import Parts
-from shared.db import connections, messages
+from shared.db import connections, known_numbers, messages
 from shared.db.api_keys import Scope
 from shared.domain.errors import NotFound
 from shared.domain.ids import ConnectionId, MessageId
@@ -41,9 +41,9 @@ class ListMessages(Input):
 async def list_messages(
     connection_id: UUID, query: Annotated[ListMessages, Query()], caller: Reader, parts: Parts
 ) -> Response:
-    """Sent and received ones of a connection. `jid` is a phone number or a JID."""
+    """Sent and received ones of a connection. `jid`, a phone number or a JID: any name of a chat finds all of it."""
     after = place_of(query.cursor)
-    jid = None if query.jid is None else str(parse_jid(query.jid, pointer="?jid"))
+    chat = None if query.jid is None else parse_jid(query.jid, pointer="?jid")
     async with parts.queues.pool.acquire() as connection:
         if not await connections.get_object(
             connection, connection_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids
@@ -54,7 +54,7 @@ async def list_messages(
             ConnectionId(connection_id),
             direction=query.direction,
             status=query.status,
-            jid=jid,
+            jids=None if chat is None else await known_numbers.names_of(connection, connection_id, chat),
             type_=query.type,
             after=after,
             limit=query.limit + 1,

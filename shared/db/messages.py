@@ -37,15 +37,15 @@ async def list_objects(
     *,
     direction: str | None,
     status: str | None,
-    jid: str | None,
+    jids: Sequence[str] | None,
     type_: str | None,
     after: tuple[datetime, UUID] | None,
     limit: int,
 ) -> list[Record]:
-    """`id`, `created_at`, `object`, newest first; `after` is the last one already seen."""
+    """`id`, `created_at`, `object`, newest first; `after` is the last one seen, `jids` are the names of one chat."""
     created_at, last_id = after or (None, None)
     return await connection.fetch(
-        _SQL.list_objects, connection_id, direction, status, jid, type_, created_at, last_id, limit
+        _SQL.list_objects, connection_id, direction, status, jids, type_, created_at, last_id, limit
     )
 
 

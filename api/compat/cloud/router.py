@@ -92,8 +92,8 @@ async def _take(
     if isinstance(kind, str) and kind in UNSENT:
         raise Unsupported(f"ZapHub sends no message of the type {kind}; it sends {', '.join(KINDS)}.")
     said = _parsed(SendMessage, body)
-    sent = await accept(request, parts, caller, connection_id, _fields(said), places=said.content().places)
-    return answer(_shown(said, sent.message))
+    message = await accept(request, parts, caller, connection_id, _fields(said), places=said.content().places)
+    return answer(_shown(said, message))
 
 
 async def _show_media(request: Request, media_id: str, caller: Principal, parts: Resources) -> Response:

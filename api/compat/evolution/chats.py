@@ -77,6 +77,7 @@ async def check_numbers(instance: str, body: CheckNumbers, caller: Writer, parts
             "jid": one["jid"] or f"{one['phone']}@s.whatsapp.net",
             "exists": one["on_whatsapp"],
             "number": one["phone"],
+            **({"lid": one["lid"]} if one["lid"] else {}),
         }
         for one in json.loads(bytes(checked.body))["data"]
     ]

@@ -111,8 +111,8 @@ async def refuse_kind(kind: str, instance: str, caller: Writer, parts: Parts) ->
 async def _send(request: Request, instance: str, body: Said, caller: Principal, parts: Resources) -> Response:
     connection = await instance_of(parts, caller, instance)
     said = body.translated()
-    sent = await accept(request, parts, caller, UUID(connection["id"]), said.fields, places=said.places)
-    return answer(_shown(sent.message), status=HTTPStatus.CREATED)
+    message = await accept(request, parts, caller, UUID(connection["id"]), said.fields, places=said.places)
+    return answer(_shown(message), status=HTTPStatus.CREATED)
 
 
 def _shown(message: dict[str, Any]) -> dict[str, Any]:

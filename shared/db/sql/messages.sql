@@ -9,12 +9,12 @@ SELECT message_object(m) AS object, m.connection_id, m.job_pk
 SELECT m.id, message_object(m) AS object FROM messages m WHERE m.id = ANY($1::uuid[]);
 
 -- name: list_objects
--- $1 connection, $2 direction, $3 status, $4 jid, $5 type (each or NULL), $6/$7 created_at and id of the last one seen or NULL, $8 limit.
+-- $1 connection, $2 direction, $3 status, $4 JIDs of one chat, $5 type (each or NULL), $6/$7 created_at and id of the last one seen or NULL, $8 limit.
 SELECT m.id, m.created_at, message_object(m) AS object
   FROM messages m
  WHERE m.connection_id = $1
    AND ($2::text IS NULL OR m.direction = $2) AND ($3::text IS NULL OR m.status = $3)
-   AND ($4::text IS NULL OR m.jid = $4) AND ($5::text IS NULL OR m.type = $5)
+   AND ($4::text[] IS NULL OR m.jid = ANY($4)) AND ($5::text IS NULL OR m.type = $5)
    AND ($6::timestamptz IS NULL OR (m.created_at, m.id) < ($6, $7::uuid))
  ORDER BY m.created_at DESC, m.id DESC
  LIMIT $8;

@@ -50,11 +50,18 @@ def key_of(message: Mapping[str, Any]) -> dict[str, Any]:
     return without_none(
         {
             "remoteJid": text(message, "jid"),
+            "remoteJidAlt": _other(message, "jid", "lid"),
             "fromMe": message.get("from_me") is True,
             "id": text(message, "message_id"),
             "participant": text(message, "participant"),
+            "participantAlt": _other(message, "participant", "participant_lid"),
         }
     )
+
+
+def _other(message: Mapping[str, Any], name: str, alias: str) -> str | None:
+    """The alias beside a JID with a number."""
+    return text(message, alias) if text(message, alias) != text(message, name) else None
 
 
 def key_of_meant(message: Mapping[str, Any], known: Mapping[str, Known]) -> dict[str, Any]:

@@ -71,8 +71,8 @@ async def test_numbers_are_looked_up_in_any_spelling(chat: Chat) -> None:
 
     assert answer.json() == {
         "data": [
-            {"phone": chat.contact, "on_whatsapp": True, "jid": chat.jid},
-            {"phone": nobody, "on_whatsapp": False, "jid": None},
+            {"phone": chat.contact, "on_whatsapp": True, "jid": chat.jid, "lid": f"9{chat.contact}@lid"},
+            {"phone": nobody, "on_whatsapp": False, "jid": None, "lid": None},
         ]
     }
 
