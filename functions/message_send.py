@@ -12,7 +12,7 @@ from functions.outgoing_files import with_file
 from functions.resources import Resources
 from functions.send_endings import refused, sent
 from functions.work import work
-from shared.db import messages
+from shared.db import messages, tries
 from shared.db.hosts import Owner
 from shared.db.tries import Sendable, Start
 from shared.domain.errors import HostUnreachable, Unavailable
@@ -39,6 +39,7 @@ _IN_DOUBT: Final = Failure(code="SEND_UNKNOWN", detail="Nobody can say whether t
 async def handle(job: Job, use: Resources) -> Outcome:
     """Send it when its session is online; a try that was begun and not recorded is looked up before another begins."""
     message_id = MessageId(UUID(job.data["messageDbId"]))
+    reach("send_before_begin")
     message = await use.tries.call(Start(message_id=message_id, job_id=job.job_id))
     if message is None:
         return Discard(reason="The message is gone.")
@@ -155,16 +156,17 @@ async def _settle(message: Sendable, owner: Owner, use: Resources) -> Outcome | 
         answer = await use.hosts.lookup(owner, lookup)
     except HostUnreachable:
         return Snooze(delay_s=_SOON_S)
+    reach("send_after_lookup")
     match answer:
         case protocol.Running():
             return Snooze(delay_s=_SOON_S)
         case protocol.Sent():
             return sent(message, answer, message.send_no)
-        case protocol.NeverLeft():
+        case protocol.NeverLeft() if not await _is_untraced(message, use):
             return None
         case protocol.Left(wire_id=wire_id) if await _has_receipt(message, WireId(wire_id), use):
             return sent(message, protocol.Sent(wire_id=wire_id, at=use.now()), message.send_no)
-        case protocol.Left() | protocol.CannotSay():
+        case protocol.NeverLeft() | protocol.Left() | protocol.CannotSay():
             return _hold(message, answer, grace_s=use.settings.send_unknown_grace_s)
         case _:
             assert_never(answer)
@@ -176,6 +178,12 @@ async def _has_receipt(message: Sendable, wire_id: WireId, use: Resources) -> bo
         return await messages.has_receipt(connection, message.connection_id, wire_id)
 
 
+async def _is_untraced(message: Sendable, use: Resources) -> bool:
+    """The store refused the trace of this try, so that its absence is no proof."""
+    async with use.pool.acquire() as connection:
+        return await tries.is_untraced(connection, message.id, message.send_no)
+
+
 def _still_held(message: Sendable, *, grace_s: float) -> Outcome | None:
     """A message in doubt holds its chat for the grace; a wake-up before that (a resume) only looks at the clock."""
     if message.wa_message_id is None or message.unknown_for_s is None or message.unknown_for_s >= grace_s:
@@ -183,7 +191,7 @@ def _still_held(message: Sendable, *, grace_s: float) -> Outcome | None:
     return Snooze(delay_s=max(grace_s - message.unknown_for_s, _LEAST_S))
 
 
-def _hold(message: Sendable, answer: protocol.Left | protocol.CannotSay, *, grace_s: float) -> Outcome | None:
+def _hold(message: Sendable, answer: protocol.LookupAnswer, *, grace_s: float) -> Outcome | None:
     writes = _doubt(message, wire_id=WireId(answer.wire_id) if isinstance(answer, protocol.Left) else None)
     held_for_s = message.unknown_for_s or 0.0
     if held_for_s < grace_s:

@@ -28,6 +28,7 @@ from session_host.habits import Habits
 from session_host.handover import Handover
 from session_host.journal import Journal
 from session_host.journal_feed import JournalFeed
+from session_host.lost_traces import LostTraces
 from session_host.means import Means
 from session_host.numbers import KnownNumbers, PostgresMemory
 from session_host.proxies import Proxies
@@ -165,6 +166,7 @@ async def _serving(
         )
         numbers = KnownNumbers(PostgresMemory(queues.pool), store)
         desk = SendDesk(host, store, numbers, files, group)
+        go.on_lost_trace = LostTraces(queues.pool, desk).heard
         habits = Habits(queues, group, Proxies(settings, default=go.proxy_url))
         habits.equip(is_held=lambda one: roster.get(one) is not None, settle=desk.settle)
         # Only now, as importing it loads the library.

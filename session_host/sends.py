@@ -114,6 +114,10 @@ class SendDesk:
     def is_sending(self, connection_id: ConnectionId) -> bool:
         return connection_id in self._sending
 
+    def in_flight(self) -> list[Key]:
+        """The tries that run now."""
+        return list(self._sending.values())
+
     async def send(self, command: Send, session: Sender | None) -> SendAnswer:
         """Send, or join the same try, or say why not. A caller that goes away does not stop what it began."""
         key = (command.message_id, command.send_no)

@@ -5,6 +5,7 @@ root and handed to each client.
 """
 
 import asyncio
+import ctypes
 import logging
 import os
 import sys
@@ -23,6 +24,8 @@ Connector = Callable[[str], str]
 # Every client keeps one thread for its life; sends, lookups and stops borrow one each, and a client that was stopped
 # while it showed a QR code never gives its thread back. With too few threads every call hangs.
 _SPARE_THREADS: Final = 32
+# What whatsmeow logs before it sends a message whose secret its store refused.
+_LOST_TRACE: Final = b"Failed to store message secret key for outgoing message"
 
 
 @dataclass(slots=True)
@@ -34,6 +37,8 @@ class Library:
     # Stopped clients too: the Go side may still call back into them, which ends the process when they are gone.
     kept: list[Any] = field(default_factory=list)  # Any: neonize ships no types
     ending: "set[asyncio.Future[None]]" = field(default_factory=set)
+    # Called on a thread of the library's, which goes on when it returns.
+    on_lost_trace: Callable[[], None] = lambda: None
     leaked: int = 0  # clients that did not end when they were stopped; each holds a thread
 
     def keep(self, end: Coroutine[Any, Any, None]) -> None:
@@ -60,10 +65,12 @@ def load(*, sessions: int, fake_url: str | None, connector: Connector | None) ->
         proxy_url = connector(fake_url)
     _import()
     _silence()
+    library = Library(gate=Gate(), proxy_url=proxy_url)
+    _listen(library)
     asyncio.get_running_loop().set_default_executor(
         ThreadPoolExecutor(max_workers=2 * sessions + _SPARE_THREADS, thread_name_prefix="whatsapp")
     )
-    return Library(gate=Gate(), proxy_url=proxy_url)
+    return library
 
 
 def _import() -> None:
@@ -92,3 +99,13 @@ def _silence() -> None:
         logger = logging.getLogger(name)  # noqa: TID251 - a library's logger, silenced
         logger.setLevel(logging.CRITICAL + 1)
         logger.propagate = False
+
+
+def _listen(library: Library) -> None:
+    """Hear the one line of the library's log that matters on the thread that logs it: its own reader comes too late."""
+
+    def hear(line: int, size: int) -> None:
+        if line and size > 0 and _LOST_TRACE in ctypes.string_at(line, size):
+            library.on_lost_trace()
+
+    vars(import_module("neonize.aioze.client"))["log_whatsmeow"] = hear

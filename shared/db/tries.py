@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
-from shared.db.pool import Connection
+from shared.db.pool import Connection, Pool
 from shared.db.sql import load
 from shared.domain.ids import ConnectionId, MessageId, WireId
 from shared.domain.message import MessageStatus
@@ -83,6 +84,16 @@ async def begin(connection: Connection, starts: Sequence[Start]) -> list[Sendabl
 async def give_back(connection: Connection, writes: Sequence[GiveBackTry]) -> None:
     """Take tries back that the hosts declined although the messages are fine. Twice is once."""
     await connection.fetch(_SQL.give_back, [w.message_id for w in writes], [w.send_no for w in writes])
+
+
+async def mark_untraced(pool: Pool, tries: Sequence[tuple[UUID, int]]) -> None:
+    """Say of these tries, by message and send number, that no trace in the device store does not prove anything."""
+    await pool.execute(_SQL.mark_untraced, [message for message, _ in tries], [send_no for _, send_no in tries])
+
+
+async def is_untraced(connection: Connection, message_id: MessageId, send_no: int) -> bool:
+    """Whether the try may have left although the device store has no trace of it."""
+    return bool(await connection.fetchval(_SQL.is_untraced, message_id, send_no))
 
 
 def is_answer(write: MoveMessage) -> bool:

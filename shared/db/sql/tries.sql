@@ -14,3 +14,18 @@ SELECT connection_id, wanted
 -- name: give_back
 -- Parallel arrays: $1 message ids, $2 send numbers.
 SELECT message_give_back_try_v1(id, try) FROM unnest($1::uuid[], $2::int[]) t(id, try);
+
+-- name: mark_untraced
+-- Parallel arrays: $1 message ids, $2 send numbers.
+UPDATE message_attempts t
+   SET untraced = true
+  FROM unnest($1::uuid[], $2::int[]) n(id, send_no)
+ WHERE t.message_id = n.id
+   AND t.send_no = n.send_no;
+
+-- name: is_untraced
+-- $1 message id, $2 send number.
+SELECT t.untraced
+  FROM message_attempts t
+ WHERE t.message_id = $1
+   AND t.send_no = $2;

@@ -1,4 +1,4 @@
-"""A send in doubt, as the worker settles it (DESIGN D6): held for its grace, settled by a receipt, never blindly sent."""
+"""A send in doubt, as the worker settles it (DESIGN D6): held for its grace, settled by a receipt, never doubled."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -224,3 +224,16 @@ async def test_each_try_has_a_secret_of_its_own_so_that_none_is_taken_for_anothe
     assert doubt.office.host.lookups[1].secret == doubt.office.host.sends[0].secret
     assert doubt.sent == [(doubt.first, 2)]
     assert await doubt.statuses() == ("unknown", "queued")
+
+
+async def test_no_trace_proves_nothing_when_the_store_had_refused_it(doubt: Doubt) -> None:
+    await doubt.begin()
+    await tries.mark_untraced(doubt.office.queues.pool, [(doubt.first, 1), (doubt.second, 1)])
+    doubt.office.host.on_lookup = protocol.NeverLeft()
+
+    await doubt.office.drain()
+    await doubt.pass_grace()
+    await doubt.office.drain()
+
+    assert await doubt.statuses() == ("unknown", "sent")
+    assert doubt.sent == [(doubt.second, 1)]
