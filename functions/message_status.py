@@ -13,6 +13,7 @@ from shared.domain.jobs import Job, QueueName
 from shared.domain.message import MessageStatus
 from shared.domain.outcome import Discard, Done, Failure, Outcome
 from shared.domain.writes import RecordReceipt
+from shared.failpoints import reach
 from shared.queues import ledger
 
 
@@ -21,6 +22,7 @@ async def handle(jobs: Sequence[Job], use: Resources) -> Sequence[Outcome]:
     parsed = [_parse(job) for job in jobs]
     receipts = [one for one in parsed if isinstance(one, RecordReceipt)]
     await _free_chats(receipts, use)
+    reach("status_before_record")
     return [
         Done(result={"success": True, "waMessageId": one.wire_id}, writes=(one,))
         if isinstance(one, RecordReceipt)

@@ -13,6 +13,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.chaos, pytest.mark.timeout(240)]
 
 PHONE = "5511955550002"
 MESSAGES = 6
+# A receipt that the library had acknowledged dies with its host.
+_HOST_DIES = ("host", "journal", "send_after_lookup")
 
 
 @pytest.mark.parametrize(
@@ -20,10 +22,13 @@ MESSAGES = 6
     [
         "api_before_commit",
         "api_after_commit",
+        "send_before_begin",
         "send_after_begin",
         "host_before_send",
         "host_after_send",
         "send_before_record",
+        "send_after_lookup",
+        "status_before_record",
         "journal_appended",
         "journal_before_commit",
         "journal_after_commit",
@@ -36,9 +41,19 @@ async def test_a_death_here_loses_nothing_and_doubles_nothing(
 ) -> None:
     made = await stack.pair(PHONE, webhook_url=sink.url)
     connection = made["connection"]["id"]
+    if failpoint == "send_after_lookup":
+        # Looked up is a try of which nobody can tell: WhatsApp stays silent, and its host dies meanwhile.
+        await stack.phones.post("/faults", json={"kind": "no_ack", "session_phone": PHONE})
 
     for number in range(MESSAGES):
         await _send(stack, connection, number)
+    if failpoint == "send_after_lookup":
+
+        async def has_left() -> bool:
+            return bool(await stack.wire(PHONE))
+
+        await until(has_left, within_s=30, what="the first message on the wire")
+        await stack.kill("session-host-child-1")
 
     async def passed() -> bool:
         return (tmp_path / failpoint).exists()
@@ -52,7 +67,7 @@ async def test_a_death_here_loses_nothing_and_doubles_nothing(
         found = await stack.messages(connection)
         outbound = [one for one in found if one["direction"] == "outbound"]
         # A receipt that died with the host leaves its message `sent`, or in doubt under its exact wire id.
-        ends = {"delivered", "read", *(["sent", "unknown"] if failpoint.startswith(("host", "journal")) else [])}
+        ends = {"delivered", "read", *(["sent", "unknown"] if failpoint.startswith(_HOST_DIES) else [])}
         done = len(outbound) == MESSAGES and all(one["status"] in ends for one in outbound)
         return found if done and len(found) == MESSAGES + 1 else None
 
