@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from shared.db.pool import Connection
+from shared.db.pool import Connection, to_json
 from shared.db.sql import load
 from shared.domain.jobs import Enqueued, Job, JobState, NewJob, QueueName
 from shared.queues.groups import pause_group, resume_group, set_group
@@ -95,7 +95,7 @@ async def enqueue(conn: Connection, jobs: Sequence[NewJob]) -> list[Enqueued]:
         [job.job_id for job in jobs],
         [job.dedupe.value for job in jobs],
         [job.name for job in jobs],
-        [dict(job.data) for job in jobs],
+        [to_json(dict(job.data)) for job in jobs],
         [p.priority if job.priority is None else job.priority for job, p in zip(jobs, policies, strict=True)],
         [job.urgency for job in jobs],
         [job.group for job in jobs],

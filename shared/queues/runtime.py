@@ -18,9 +18,9 @@ from shared.failpoints import reach
 from shared.queues import accepting, ledger
 from shared.queues.acceptor import Acceptor
 from shared.queues.bells import Bell, open_bell
-from shared.queues.enqueuer import Enqueuer
 from shared.queues.outage import Outage
 from shared.queues.send_requests import Answer, Ask, Served
+from shared.queues.together import Together
 from shared.settings import Settings
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class Queues:
         self.settings = settings
         self.pool = pool
         self.bell = bell
-        self._enqueuer = Enqueuer(pool, self._enqueue)
+        self._enqueuer = Together(pool, self._enqueue, rests=False)
         self._acceptor = Acceptor(self._accept, patience_s=patience_s, lines_at_once=max(1, settings.db_pool_size // 2))
         self._outage = Outage("bell")
         self._ring_again_at = 0.0
@@ -168,7 +168,7 @@ class Queues:
 
         Returns after the commit. A job whose id lives already is not made: the answer is the living one.
         """
-        return await self._enqueuer.enqueue(job)
+        return await self._enqueuer.call(job)
 
     async def accept(self, ask: Ask) -> Served:
         """Accept messages to be sent, and ring; what others ask at the same moment shares its commit.

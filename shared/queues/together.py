@@ -1,8 +1,7 @@
 """Calls that come together share a statement and its commit; each is answered after the commit.
 
 A commit a call is what makes writing slow, and callers of one turn of the loop may just as well share theirs. What
-comes in while a batch commits is the next batch, and so is what comes in as long again after it: most of what a batch
-costs is the same for one call as for ten, so the busier it is the larger they get.
+comes in while a batch commits is the next batch, so the busier it is the larger they get.
 """
 
 import asyncio
@@ -30,11 +29,21 @@ class Together(Generic[Ask, Answer]):
     """One process's calls of one kind, served in their order, on one connection that is held while there are any.
 
     `commit` does what a batch of them asks for in a transaction of its own, and gives an answer for each, in order.
+
+    `rests`: what comes in as long again after a commit as it took comes along with the next one, as most of what a
+    batch costs is the same for one call as for ten. Without it, what comes in at once.
     """
 
-    def __init__(self, pool: Pool, commit: Callable[[Connection, Sequence[Ask]], Awaitable[Sequence[Answer]]]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        commit: Callable[[Connection, Sequence[Ask]], Awaitable[Sequence[Answer]]],
+        *,
+        rests: bool = True,
+    ) -> None:
         self._lane = Lane(pool)
         self._commit = commit
+        self._rests = rests
         self._waiting: deque[tuple[Ask, asyncio.Future[Answer]]] = deque()
         self._working: asyncio.Task[None] | None = None
 
@@ -64,7 +73,8 @@ class Together(Generic[Ask, Answer]):
                 if wanted := [(ask, answer) for ask, answer in taken if not answer.done()]:
                     began = time.monotonic()
                     await self._serve(wanted)
-                    await asyncio.sleep(min(time.monotonic() - began, REST_AT_MOST_S))
+                    # Those who call again with their answer in hand come along too.
+                    await asyncio.sleep(min(time.monotonic() - began, REST_AT_MOST_S) if self._rests else 0)
         finally:
             self._working = None
             for _, answer in self._waiting:

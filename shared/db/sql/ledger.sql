@@ -3,9 +3,9 @@
 
 -- name: enqueue
 -- Parallel arrays, one element per job: $1 queue ids, $2 job ids, $3 dedupe, $4 names, $5 data, $6 priorities, $7 urgencies,
--- $8 groups, $9 order keys, $10 run at, $11 expires at, $12 attempts. One row per distinct job id.
+-- $8 groups, $9 order keys, $10 run at, $11 expires at, $12 attempts. One row per distinct job id. The data come as texts: see to_json.
 SELECT pk, job_key, state, is_new
-  FROM ledger_enqueue_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+  FROM ledger_enqueue_v2($1, $2, $3, $4, $5::text[]::jsonb[], $6, $7, $8, $9, $10, $11, $12);
 
 -- name: claim
 -- Parallel arrays: $1 queue ids, $2 slots, $3 lease in seconds; $4 who claims. In the order in which they are to run.
