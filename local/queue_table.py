@@ -1,8 +1,13 @@
-"""Write `infra/queues.json`, the queue policies as AWS's tools read them: `python -m local.queue_table`."""
+"""The queue policies as AWS's tools read them. `python -m local.queue_table` writes all that is made of them.
+
+That is `infra/queues.json` (for Terraform), `serverless.yml` and the tables of `docs/queues.md`.
+"""
 
 import json
+from pathlib import Path
 from typing import Any, Final
 
+from local import queue_docs, serverless_yml
 from local.environment import CHECKOUT
 from shared.domain.jobs import QueueName
 from shared.queues.policies import POLICIES, QueuePolicy
@@ -57,5 +62,16 @@ def _entry(queue: QueueName, policy: QueuePolicy) -> dict[str, Any]:
     }
 
 
+def files() -> dict[Path, str]:
+    """Every file that is made of the table, and what it should hold."""
+    policies = table()
+    return {
+        PATH: text(),
+        serverless_yml.PATH: serverless_yml.text(policies),
+        queue_docs.PATH: queue_docs.page(queue_docs.PATH.read_text(encoding="utf-8"), policies),
+    }
+
+
 if __name__ == "__main__":
-    PATH.write_text(text(), encoding="utf-8")
+    for path, content in files().items():
+        path.write_text(content, encoding="utf-8")

@@ -404,17 +404,17 @@ resource "aws_ssm_parameter" "for_serverless" {
   #checkov:skip=CKV2_AWS_34:ids and ARNs, no secret; CloudFormation reads no parameter that is encrypted
   #checkov:skip=CKV_AWS_337:as above
   for_each = local.deploys_functions ? {} : {
-    api-id                       = { type = "String", value = module.api.id }
-    secrets-arn                  = { type = "String", value = aws_secretsmanager_secret.part["functions"].arn }
-    subnet-ids                   = { type = "StringList", value = join(",", module.network.private_subnet_ids) }
-    functions-security-group-ids = { type = "StringList", value = aws_security_group.part["functions"].id }
-    api-security-group-ids       = { type = "StringList", value = aws_security_group.part["api"].id }
+    api-id                       = module.api.id
+    secrets-arn                  = aws_secretsmanager_secret.part["functions"].arn
+    subnet-ids                   = join(",", module.network.private_subnet_ids)
+    functions-security-group-ids = aws_security_group.part["functions"].id
+    api-security-group-ids       = aws_security_group.part["api"].id
   }
 
   name        = "/${local.name}/${each.key}"
   description = "For serverless.yml"
-  type        = each.value.type
-  value       = each.value.value
+  type        = "String"
+  value       = each.value
   tags        = local.tags
 }
 
