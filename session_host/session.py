@@ -30,6 +30,7 @@ from session_host.state import (
     State,
     Stop,
 )
+from session_host.turns import Turn
 from session_host.whatsapp.port import ClientSpec, DeviceMissing, Record, WhatsAppClient
 from shared.db.leases import Lease
 from shared.db.pool import AWAY, COLLISION
@@ -65,6 +66,7 @@ class Session:
         phone = lease.pairing_phone if lease.pairing_method == "code" else None
         self._state = State(device_jid=lease.device_jid, code_phone=phone)
         self._events: asyncio.Queue[Event | _TurnCame] = asyncio.Queue()
+        self._beginning = Turn(means.turns, lambda: self.tell(_TurnCame()))
         self._withheld: Event | None = None  # what began it, while it waits for its turn
         self._client: WhatsAppClient | None = None
         self._attempt = 0  # events of an earlier client are late
@@ -125,7 +127,7 @@ class Session:
                         await self._see_to(event)
                     await self._write_down()
         finally:
-            self._means.turns.release(self)
+            self._beginning.release()
 
     async def pair_code(self, phone: str) -> PairCodeAnswer:
         """A code to type on the phone, shown on the connection too; NotConnected unless a QR code is on show."""
@@ -176,28 +178,27 @@ class Session:
             event, self._withheld = self._withheld, None
             return event
         may_begin = isinstance(event, Opened | Due) and self._state.phase in {Phase.IDLE, Phase.WAITING}
-        if not may_begin or self._is_over.is_set() or self._means.turns.ask(self, self._on_turn):
+        if not may_begin or self._is_over.is_set() or self._beginning.ask():
             return event
         self._withheld = event
         return None
 
-    def _on_turn(self) -> None:
-        self.tell(_TurnCame())
-
-    def _give_turn_back(self, before: Phase) -> None:
-        """Once it is through, or waits for a person, the library or another try."""
-        phase, turns = self._state.phase, self._means.turns
-        if phase is Phase.LOGGING_IN:
-            # A code was scanned: that cannot wait.
-            turns.take(self)
-        elif phase is Phase.ONLINE:
-            if before is Phase.LOGGING_IN and self._is_new:
+    def _keep_turn(self, before: Phase) -> None:
+        """Give it back once it is through, or waits for a person, the library or another try."""
+        match self._state.phase:
+            case Phase.LOGGING_IN:
+                if before is Phase.PAIRING:
+                    # A code was scanned: that cannot wait.
+                    self._beginning.take()
+            case Phase.ONLINE if self._is_new:
                 self._is_new = False
-                asyncio.get_running_loop().call_later(_FIRST_HISTORY_S, turns.release, self)
-            elif before is not Phase.ONLINE:
-                turns.release(self)
-        elif phase is not Phase.PAIRING or self._state.codes_of_set:
-            turns.release(self)
+                self._beginning.release(after_s=_FIRST_HISTORY_S)
+            case Phase.ONLINE if before is Phase.ONLINE:
+                return
+            case Phase.PAIRING if not self._state.codes_of_set:
+                return
+            case _:
+                self._beginning.release()
 
     async def _next(self) -> Event | _TurnCame | None:
         """The next event; Due when its time has come; None when only unwritten rows are to be tried again."""
@@ -229,7 +230,7 @@ class Session:
             self._is_online.clear()
         for action in actions:
             await self._do(action)
-        self._give_turn_back(before)
+        self._keep_turn(before)
 
     async def _do(self, action: Action) -> None:
         match action:
