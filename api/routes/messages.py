@@ -100,7 +100,10 @@ async def get_timeline(message_id: UUID, caller: Reader, parts: Parts) -> Respon
     responses=errors(409),
 )
 async def retry_message(message_id: UUID, caller: Writer, parts: Parts) -> Response:
-    """From `failed`, `dlq` and `unknown`, with a new budget of tries; works after its job was cleaned up."""
+    """From `failed`, `dlq` and `unknown`, with a new budget of tries; works after its job was cleaned up.
+
+    One that waits as WhatsApp restricts its chat (`parked_reason` `chat_restricted`) is tried now, in its place.
+    """
     async with parts.queues.transaction() as tx:
         result = await sends.retry(
             tx,
