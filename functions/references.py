@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from shared.db import references
+from shared.db import known_numbers, references
 from shared.db.pool import Pool
 from shared.db.references import Meant
 from shared.domain.errors import InvalidInput
@@ -48,13 +48,13 @@ async def resolve(pool: Pool, message: Referring) -> Resolved | Refused:
         meant = await _find(pool, message, message.reply_to, field="reply_to")
         if isinstance(meant, Refused):
             return meant
-        quoted = _quoted(message, meant)
+        quoted = _quoted(meant, is_here=await _is_same_chat(pool, message, meant))
     if message.type not in _MEANS_ANOTHER:
         return Resolved(payload=dict(message.payload), reply_to=quoted)
     meant = await _find(pool, message, message.payload["message_id"], field="payload.message_id")
     if isinstance(meant, Refused):
         return meant
-    if refusal := _refusal(message, meant):
+    if refusal := _refusal(message, meant, is_here=await _is_same_chat(pool, message, meant)):
         return refusal
     assert meant.wa_message_id is not None, "_find saw to it"
     async with pool.acquire() as connection:
@@ -81,10 +81,10 @@ async def _find(pool: Pool, message: Referring, reference: str, *, field: str) -
     return meant
 
 
-def _refusal(message: Referring, meant: Meant) -> Refused | None:
+def _refusal(message: Referring, meant: Meant, *, is_here: bool) -> Refused | None:
     """Why WhatsApp would not take it, or every phone would ignore it."""
     detail = None
-    if not _is_same_chat(message.jid, meant.jid):
+    if not is_here:
         detail = "The message that payload.message_id names is in another chat."
     elif message.type == MessageType.EDIT and not meant.from_me:
         detail = "Only messages of this number can be edited."
@@ -95,18 +95,25 @@ def _refusal(message: Referring, meant: Meant) -> Refused | None:
     return None if detail is None else Refused(code="INVALID_TARGET", detail=detail, permanent=True)
 
 
-def _quoted(message: Referring, meant: Meant) -> Quoted:
+def _quoted(meant: Meant, *, is_here: bool) -> Quoted:
     assert meant.wa_message_id is not None, "_find saw to it"
     return Quoted(
         wire_id=meant.wa_message_id,
         sender_jid=meant.sender_jid or meant.jid,
         text=meant.text,
-        chat_jid=None if _is_same_chat(message.jid, meant.jid) else meant.jid,
+        chat_jid=None if is_here else meant.jid,
     )
 
 
-def _is_same_chat(one: str, other: str) -> bool:
-    return one == other or _chat_key(one) == _chat_key(other)
+async def _is_same_chat(pool: Pool, message: Referring, meant: Meant) -> bool:
+    """Whether both are in one chat, by whichever of its names."""
+    if message.jid == meant.jid or _chat_key(message.jid) == _chat_key(meant.jid):
+        return True
+    if not any(jid.endswith(f"@{Server.ALIAS}") for jid in (message.jid, meant.jid)):
+        return False
+    async with pool.acquire() as connection:
+        names = await known_numbers.names_of(connection, message.connection_id, parse_jid(message.jid))
+    return meant.jid in names
 
 
 def _is_group(jid: str) -> bool:

@@ -136,9 +136,10 @@ async def _meant(parts: Resources, session: ConnectionId, ids: Sequence[str]) ->
             found = await references.find_message(connection, session, reference, chat="")
             if found is None or found.from_me or found.wa_message_id is None:
                 raise InvalidInput("This connection has received no such message.", pointer=f"/message_ids/{index}")
-            is_group = found.jid.endswith(f"@{Server.GROUP}")
-            writer = (found.sender_jid or found.jid) if is_group else found.jid
-            by_writer.setdefault((found.jid, writer), []).append(found.wa_message_id)
+            # By the name that its stanza had, as phones answer to that: a person's chat is named like its writer.
+            writer = found.sender_jid or found.jid
+            chat = found.jid if found.jid.endswith(f"@{Server.GROUP}") else writer
+            by_writer.setdefault((chat, writer), []).append(found.wa_message_id)
     return [
         protocol.ReadFrom.model_validate({"chat": chat, "sender": sender, "wire_ids": wire_ids})
         for (chat, sender), wire_ids in by_writer.items()

@@ -21,6 +21,9 @@ def answer(exchange: Exchange, device: Device, query: Node) -> Node:
 
     What the answer promises may still be on its way to the disk: the caller waits before it sends.
     """
+    fault = exchange.faults.take_for_query(device.phone) if _asks_about_numbers(query) else None
+    if fault is not None:
+        return error_to(query, code=fault.code, text="ordered")
     try:
         return _result(query, *_contents(exchange, device, query))
     except groups.NotInGroup:
@@ -36,6 +39,12 @@ def error_to(query: Node, *, code: int, text: str) -> Node:
 
 def is_logout(query: Node) -> bool:
     return query.child("remove-companion-device") is not None
+
+
+def _asks_about_numbers(query: Node) -> bool:
+    usync = query.child("usync")
+    users = usync.require("list").children if usync is not None else ()
+    return any(user.child("contact") is not None for user in users)
 
 
 def _contents(exchange: Exchange, device: Device, query: Node) -> tuple[Node, ...]:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from local.fake_whatsapp.compose import Payload, PollVotePayload, TextPayload, Type, parse_payload
 from local.fake_whatsapp.contacts import Addressing
-from local.fake_whatsapp.faults import Fault, FaultKind
+from local.fake_whatsapp.faults import WITH_A_CODE, Fault, FaultKind
 
 LONGEST_DELAY_MS = 600_000
 LONGEST_AGE_S = 30 * 86_400
@@ -159,7 +159,7 @@ class ReceiptRequest(Request):
 
 
 class FaultRequest(Request):
-    """`code` goes with ack_error and is required there, `ms` likewise with ack_delay; a ban may say why."""
+    """`code` goes with ack_error and query_error and is required there, `ms` likewise with ack_delay."""
 
     kind: FaultKind
     code: Annotated[int, Field(ge=1, le=999)] | None = None
@@ -170,8 +170,8 @@ class FaultRequest(Request):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> FaultRequest:
-        if (self.code is None) is (self.kind is FaultKind.ACK_ERROR):
-            raise ValueError("code is required for ack_error, and goes with nothing else")
+        if (self.code is None) is (self.kind in WITH_A_CODE):
+            raise ValueError("code is required for ack_error and query_error, and goes with nothing else")
         if (self.ms is None) is (self.kind is FaultKind.ACK_DELAY):
             raise ValueError("ms is required for ack_delay, and goes with nothing else")
         return self

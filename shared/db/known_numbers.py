@@ -55,7 +55,6 @@ async def learn_seen(connection: Connection, seen: Sequence[Alias]) -> None:
     """Remember who a message that came in said to be the same person; what is known for less than a day is kept."""
     if not seen:
         return
-    await _learn_aliases(connection, seen)
     numbers = [one for one in seen if one.jid.endswith(f"@{Server.PERSON}")]
     await connection.execute(
         _SQL.learn,
@@ -65,6 +64,8 @@ async def learn_seen(connection: Connection, seen: Sequence[Alias]) -> None:
         [one.lid for one in numbers],
         _SEEN_S,
     )
+    # After the numbers, as `learn` does it: whoever learns takes its locks in one order.
+    await _learn_aliases(connection, seen)
 
 
 async def _learn_aliases(connection: Connection, seen: Sequence[Alias]) -> None:

@@ -186,6 +186,28 @@ async def test_a_cloud_api_client_sends_and_hears(world: Stage) -> None:
     assert made.status_code == 202
 
 
+async def test_the_doors_answer_with_the_number_as_whatsapp_spells_it_once_that_is_known(world: Stage) -> None:
+    written, registered = "5511987654321", "551187654321"
+    world.server.registered |= dict.fromkeys((written, registered), registered)
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    async with (
+        client_of(world.api, CLOUD, headers) as cloud,
+        client_of(world.api, EVOLUTION, {"apikey": ADMIN_KEY}) as evolution,
+    ):
+        await world.api.post("/connections", json={"label": "Loja", "external_id": "loja1"})
+        await linked(world, evolution, "loja1")
+        text = {"messaging_product": "whatsapp", "to": written, "type": "text", "text": {"body": "hi"}}
+
+        before = await cloud.post("/loja1/messages", json=text)
+        [known] = (await evolution.post("/chat/whatsappNumbers/loja1", json={"numbers": [written]})).json()
+        after = await cloud.post("/loja1/messages", json=text)
+        sent = await evolution.post("/message/sendText/loja1", json={"number": written, "text": "olá"})
+
+    assert (known["jid"], known["number"]) == (f"{registered}@s.whatsapp.net", written)
+    assert [one.json()["contacts"][0]["wa_id"] for one in (before, after)] == [written, registered]
+    assert sent.json()["key"]["remoteJid"] == f"{registered}@s.whatsapp.net"
+
+
 async def _wired(world: Stage, count: int = 1) -> Any:
     """The wire id of the last message that WhatsApp has, once it has so many."""
     return world.server.wire[-1].wire_id if len(world.server.wire) >= count else None

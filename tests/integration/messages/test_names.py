@@ -5,11 +5,13 @@ from uuid import uuid4
 
 import pytest
 
+from functions import references
 from shared.db import known_numbers, retention, writes
 from shared.domain.ids import ConnectionId, MessageId
 from shared.domain.jid import Person, parse_jid
 from shared.domain.outcome import Done
-from tests.integration.messages.test_marks import GROUP, OWN, World, world
+from shared.hosts.protocol import Refused
+from tests.integration.messages.test_marks import GROUP, OWN, Wanted, World, world
 
 __all__ = ["world"]
 
@@ -136,6 +138,18 @@ async def test_a_message_is_readdressed_before_it_is_sent_and_only_if_it_is_the_
 
     rows = await world.pool.fetch("SELECT jid, phone FROM messages ORDER BY jid")
     assert [tuple(row) for row in rows] == [(BIA, "15550001111"), (ANA, WITHOUT_9)]
+
+
+async def test_what_is_meant_is_in_the_same_chat_under_either_name(world: World) -> None:
+    await comes_in(world, "3A1", **BOTH)
+    meaning = {"message_id": "3A1", "emoji": "👍"}
+
+    async def resolved(jid: str) -> references.Resolved | Refused:
+        wanted = Wanted(connection_id=world.session, type="reaction", payload=meaning, jid=jid)
+        return await references.resolve(world.pool, wanted)
+
+    assert isinstance(await resolved(ANAS_LID), references.Resolved)
+    assert isinstance(await resolved(BIAS_LID), Refused)
 
 
 async def test_what_the_phone_itself_wrote_is_once_in_the_contacts_chat(world: World) -> None:

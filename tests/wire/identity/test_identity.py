@@ -61,6 +61,18 @@ async def told(chat: Chat, event: str, wire_id: str) -> dict[str, Any]:
     return await until(look, within_s=60, what=f"{event} of {wire_id}")
 
 
+async def read(chat: Chat, message: dict[str, Any]) -> dict[str, Any]:
+    """The receipt that the contact's phone gets when the message is marked as read."""
+    answer = await chat.stack.api.post(f"/connections/{chat.connection}/read", json={"message_ids": [message["id"]]})
+    assert answer.is_success, answer.text
+
+    async def look() -> dict[str, Any] | None:
+        rows = (await chat.stack.phones.get("/signals", params={"session_phone": PHONE})).json()["data"]
+        return next((row for row in rows if message["wa_message_id"] in row.get("wire_ids", ())), None)
+
+    return await until(look, within_s=30, what="the receipt")
+
+
 @pytest.mark.parametrize("corrects", [True, False])
 @pytest.mark.parametrize("is_old", [True, False])
 async def test_a_brazilian_number_is_one_chat_and_reached_by_either_spelling(
@@ -102,6 +114,21 @@ async def test_a_number_that_is_in_no_spelling_on_whatsapp_ends_as_a_dead_letter
     assert ended["phone"] == without_9
 
 
+async def test_a_question_that_whatsapp_does_not_answer_delays_the_message_and_neither_loses_nor_doubles_it(
+    chat: Chat,
+) -> None:
+    with_9, without_9 = a_number()
+    await put(chat, without_9)
+    await chat.stack.phones.post("/faults", json={"kind": "query_error", "session_phone": PHONE, "code": 503})
+
+    message = await chat.accept("text", {"text": "patience"}, to=with_9)
+    sent = await chat.settled(message["id"], "sent", "delivered", "read")
+
+    assert (sent["attempts"], sent["phone"]) == (2, without_9)
+    rows = (await chat.stack.phones.get("/wire", params={"contact": without_9})).json()["data"]
+    assert [row["text"] for row in rows] == ["patience"]
+
+
 async def test_who_writes_under_an_alias_is_known_by_the_number_too(chat: Chat) -> None:
     await put(chat, chat.contact, addressing="lid")
 
@@ -119,6 +146,7 @@ async def test_who_writes_under_an_alias_is_known_by_the_number_too(chat: Chat) 
     assert {name: event[name] for name in names} == names
     assert (answered["jid"], answered["phone"], answered["lid"]) == (chat.jid, chat.contact, lid(chat.contact))
     assert await listed(chat, chat.contact) == ["hello", "and hello"]
+    assert (await read(chat, received))["chat"] == lid(chat.contact)
 
 
 async def test_an_alias_alone_is_a_chat_until_its_number_is_told_and_then_part_of_that(chat: Chat) -> None:
