@@ -19,7 +19,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from session_host import address
+from session_host import address, store_watch
 from session_host.commands import Commands
 from session_host.device_store import DeviceStore
 from session_host.fence import Fence, kernel_alarm
@@ -52,8 +52,6 @@ from shared.settings import Settings, load, load_ecs
 _LEAKS: Final = 24
 _UNTIL_POSTGRES_S: Final = 1.0
 _DRAIN_S: Final = 2.0
-# The device store's connections are counted this often; twice too many in a row is no burst.
-_COUNT_S: Final = 15.0
 
 log = structlog.get_logger(__name__)
 
@@ -196,7 +194,7 @@ async def _serving(
             group.create_task(roster.run()),
             group.create_task(feed.run()),
             group.create_task(habits.run()),
-            group.create_task(_watch_store(store, settings.host_store_connections, stopping)),
+            group.create_task(store_watch.watch(store, bound=settings.host_store_connections, stopping=stopping)),
         ]
         yield
         # Leases are renewed, and the journal is fed, until the last session is handed over.
@@ -212,20 +210,6 @@ async def _serving(
         log.info("host_child_stopped")
         sys.stdout.flush()
         os._exit(0)
-
-
-async def _watch_store(store: DeviceStore, bound: int, stopping: asyncio.Event) -> None:
-    """End this process, so that a fresh one takes its place, when the library holds too many connections for long."""
-    over = 0
-    while bound:
-        await asyncio.sleep(_COUNT_S)
-        with suppress(Unavailable):
-            count = await store.connections()
-            over = over + 1 if count > bound else 0
-            if over > 1:
-                log.warning("host_child_recycles", store_connections=count, bound=bound)
-                stopping.set()
-                return
 
 
 async def _queues(settings: Settings, stopping: asyncio.Event) -> Queues | None:

@@ -30,7 +30,8 @@ _ORPHANS_S: Final = 10.0
 _UNWANTED_S: Final = 60.0
 # Of the sessions that have no host, as many are looked at.
 _FREE: Final = 1000
-_STOP_ALL_S: Final = 6.0
+# With what follows it ends within the 9 s that the supervisor waits.
+_STOP_ALL_S: Final = 5.0
 _GOODBYE_S: Final = 1.0
 
 log = structlog.get_logger(__name__)

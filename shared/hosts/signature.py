@@ -45,7 +45,7 @@ class Signer:
 
 
 class Judge:
-    """Judges for one host, from its start to its end; a host that starts anew listens on another port."""
+    """Judges for one process, from its start to its end; the next one has another address, by its id."""
 
     def __init__(self, token: str, *, clock: Callable[[], float] = time.time) -> None:
         self._key = token.encode()

@@ -30,3 +30,11 @@ def test_an_encrypted_connection_stays_encrypted_and_a_stricter_wish_is_kept() -
 
     assert "sslmode=require" in prefer
     assert "sslmode=verify-full" in strict
+
+
+def test_postgres_closes_what_the_library_leaves_open_where_it_knows_how() -> None:
+    modern = parse_qs(urlsplit(library_dsn("postgresql://u@h/d", is_encrypted=True, name="x", idle_ms=60_000)).query)
+    old = parse_qs(urlsplit(library_dsn("postgresql://u@h/d", is_encrypted=True, name="x")).query)
+
+    assert modern["idle_session_timeout"] == ["60000"]
+    assert "idle_session_timeout" not in old
