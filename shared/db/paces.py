@@ -126,11 +126,6 @@ async def waiting_job(connection: Connection, pk: int) -> str | None:
     return found
 
 
-async def forget_holds(connection: Connection, *, limit: int) -> None:
-    """Drop what is kept of chats that have not been held for a day."""
-    await connection.execute(_SQL.forget_holds, limit)
-
-
 async def hold_messages(connection: Connection, writes: Sequence[HoldMessage]) -> set[ConnectionId]:
     """Have these messages wait; returns the connections of which webhooks are to be made."""
     rows = await connection.fetch(

@@ -34,6 +34,7 @@ def deletions(settings: Settings) -> dict[str, Deletion]:
         "messages": Deletion(_sql.messages, messages_s),
         "wire_ids": Deletion(_sql.wire_ids, messages_s),
         "known_numbers": Deletion(_sql.known_numbers, PERSON_S),
+        "chat_holds": Deletion(_sql.chat_holds, _DAY_S),
     }
 
 

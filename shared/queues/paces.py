@@ -12,7 +12,6 @@ from shared.queues import ledger
 
 # Connections that one sweep fits: their groups stay locked until it commits.
 _AT_ONCE: Final = 200
-_HOLDS_AT_ONCE: Final = 500
 _JOBS_AT_ONCE: Final = 5_000
 
 
@@ -35,7 +34,6 @@ async def fit_due(connection: Connection) -> bool:
         return False
     locked = await paces.lock_free(connection, ids)
     await paces.forget_gone(connection, ids)
-    await paces.forget_holds(connection, limit=_HOLDS_AT_ONCE)
     return any([await _fit(connection, kept) for kept in await paces.read(connection, locked)])
 
 

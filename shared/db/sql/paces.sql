@@ -125,12 +125,6 @@ UPDATE chat_holds k
  WHERE k.connection_id = $1
    AND k.jid = $2;
 
--- name: forget_holds
--- $1 at most so many. Holds that ended a day ago: what they counted is over.
-DELETE FROM chat_holds k
- WHERE (k.connection_id, k.jid) IN (
-         SELECT o.connection_id, o.jid FROM chat_holds o WHERE o.until < now() - interval '1 day' ORDER BY o.until LIMIT $1 FOR UPDATE SKIP LOCKED);
-
 -- name: slow_session
 -- $1 connection, $2 seconds, $3 seconds in which it recovers one halving, $4 halvings at most.
 SELECT session_slow_v1(q.id, $1, $2, $3, $4)

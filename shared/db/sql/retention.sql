@@ -45,3 +45,10 @@ DELETE FROM known_numbers
    SELECT k.connection_id, k.phone FROM known_numbers k
     WHERE k.asked_at < now() - make_interval(secs => $1) OR (k.asked_at < now() - interval '1 day' AND NOT k.on_whatsapp)
     ORDER BY k.asked_at LIMIT $2);
+
+-- name: chat_holds
+-- $1 age, $2 limit. Chats that have been written to, or might have been, for so long: what was counted of them is over.
+DELETE FROM chat_holds
+ WHERE (connection_id, jid) IN (
+   SELECT k.connection_id, k.jid FROM chat_holds k
+    WHERE k.until < now() - make_interval(secs => $1) ORDER BY k.until LIMIT $2 FOR UPDATE SKIP LOCKED);

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from functions.typist import Typist
-from shared.db import tries
+from shared.db import retention, tries
 from shared.db.hosts import Owner
 from shared.db.tries import Start
 from shared.domain.errors import Conflict
@@ -393,6 +393,38 @@ async def test_the_end_of_quiet_hours_rings_once_and_the_sweep_reads_only_what_i
     assert (early, at_the_end, again) == (False, not is_quiet, False)
     await desk.office.drain()
     assert desk.sent == ([] if is_quiet else [message])
+
+
+async def test_a_sweep_waits_for_nobody_and_leaves_what_another_holds_for_the_next(desk: Desk) -> None:
+    pool = desk.office.queues.pool
+    await desk.config(quiet_hours={"start": "00:00", "end": "00:01", "time_zone": "UTC"})
+    await pool.execute("UPDATE send_paces SET look_at = 'epoch'")
+    still_due = "SELECT look_at = 'epoch' FROM send_paces"
+
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("SELECT 1 FROM job_groups WHERE grp = $1 FOR UPDATE", desk.session)
+        await desk.sweep()
+        assert await pool.fetchval(still_due)
+    await desk.sweep()
+
+    assert not await pool.fetchval(still_due)
+
+
+async def test_what_is_kept_of_chats_and_connections_goes_when_it_is_over(desk: Desk) -> None:
+    pool = desk.office.queues.pool
+    await desk.config(pacing={"profile": "new"})
+    await desk.message(ANA)
+    await desk.office.drain()
+    await pool.execute("UPDATE chat_holds SET until = now() - interval '2 days'")
+    await pool.execute("UPDATE connections SET deleted_at = now()")
+    await pool.execute("UPDATE send_paces SET look_at = now()")
+
+    async with pool.acquire() as connection:
+        gone = await retention.delete_batch(connection, retention.deletions(desk.office.use.settings)["chat_holds"])
+    await desk.sweep()
+
+    assert gone == 1
+    assert await pool.fetchval("SELECT count(*) FROM send_paces") == 0
 
 
 async def test_a_users_pause_is_kept_whatever_the_pace_says(desk: Desk) -> None:
