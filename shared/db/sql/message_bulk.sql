@@ -38,4 +38,4 @@ RETURNING m.id;
 
 -- name: move
 -- $1 ids, $2 canceled or queued. A row per connection: how many moved, and whether webhooks are to be made.
-SELECT connection_id, moved, wanted FROM messages_move_v1($1, $2);
+SELECT connection_id, moved, wanted FROM messages_move_v2($1, $2);
