@@ -57,6 +57,32 @@ async def test_the_sessions_of_a_machine_that_dies_are_back_on_another_without_a
     assert len(stage.fake.wire(phones[session])) == 1
 
 
+async def test_the_former_hosts_late_login_is_not_taken_for_the_users_and_the_next_one_is(
+    stage: Stage, start_host: Start, tmp_path: Path
+) -> None:
+    phone, session = new_phone(), await stage.connection()
+    first = await a_host(start_host, tmp_path, "a")
+    owner = await stage.pair(session, phone)
+    await asyncio.to_thread(first.stop)
+    await a_host(start_host, tmp_path, "b")
+    await stage.until_status(session, "connected", above_epoch=owner.epoch)
+    logins = seen_by_whatsapp(stage, phone)["connects"]
+
+    # As if the former host had logged in once more.
+    stage.fake.post("/faults", {"kind": "replaced", "session_phone": phone})
+
+    async def is_back() -> bool:
+        row, seen = await stage.row(session), seen_by_whatsapp(stage, phone)
+        return row["status"] == "connected" and seen["connected"] and seen["connects"] == logins + 1
+
+    await until(is_back)
+    stage.fake.post("/faults", {"kind": "replaced", "session_phone": phone})
+    row = await stage.until_status(session, "replaced")
+
+    assert row["status_reason"] == "logged_in_elsewhere"
+    assert seen_by_whatsapp(stage, phone)["connects"] == logins + 1
+
+
 async def test_a_stop_lets_a_send_end_and_hands_over_at_once(stage: Stage, start_host: Start, tmp_path: Path) -> None:
     # A lease so long that nobody waits for its end.
     first = await a_host(start_host, tmp_path, "a", ZAPHUB_HOST_MOVES_AT_ONCE="0", ZAPHUB_HOST_LEASE_S="120")
