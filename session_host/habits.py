@@ -22,7 +22,9 @@ from session_host.whatsapp.port import (
     KeepAliveRestored,
     Profile,
     ProxyChanged,
+    Undecryptable,
     WhatsAppClient,
+    WireRecord,
 )
 from shared.db import connection_configs
 from shared.db.connection_configs import StoredConfig
@@ -88,6 +90,7 @@ class Habits:
                 replace(
                     spec,
                     emit=lambda event: self._hear(one, event),
+                    record=lambda found: self._record(one, spec, found),
                     on_call=lambda call: self._on_call(one, call),
                     proxy_url=lambda: self._proxy_for(one),
                 )
@@ -171,6 +174,11 @@ class Habits:
             one.tries, one.try_at = 0, 0.0
         one.emit(event)
 
+    def _record(self, one: _Client, spec: ClientSpec, found: WireRecord) -> None:
+        """In the library's thread. What came in is journaled in any case; of what cannot be read there is only word."""
+        if not (isinstance(found, Undecryptable) and one.config.ignores(found.chat)):
+            spec.record(found)
+
     def _on_call(self, one: _Client, call: CallOffered) -> None:
         if one.client is not None:
             self._begin(self._calls.answer(one.connection_id, one.client, call, known=one.config))
@@ -182,6 +190,7 @@ class Habits:
         except (*AWAY, *COLLISION) as error:
             raise Unavailable("Postgres does not answer.") from error
         stored = found.get(one.connection_id)
+        one.config = ConnectionConfig() if stored is None else stored.config
         one.proxy = None if stored is None else self._proxies.of(one.connection_id, stored)
         one.has_asked = True
         return None if one.proxy is None else await self._proxies.dialled(one.proxy)

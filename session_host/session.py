@@ -41,8 +41,6 @@ from shared.hosts.protocol import CodeShown, NotConnected, PairCodeAnswer, Refus
 
 # The library stops in some milliseconds, or not at all (a dial that hangs, a QR code on show).
 STOP_S: Final = 4.0
-# How long a phone accepts a pairing code.
-PAIR_CODE_S: Final = 160.0
 # Rows that could not be written, because Postgres was away, are tried again this often.
 _WRITE_AGAIN_S: Final = 0.5
 # A phone that was linked just now sends its history; the next session begins after so long.
@@ -298,8 +296,11 @@ class Session:
             log.warning("pair_code_refused", session_id=str(self.connection_id))
             return code
         await self._write_down()
-        await self._means.records.show_pair_code(self._lease, code, lives_s=PAIR_CODE_S)
-        return CodeShown(code=code, expires_at=self._means.now() + timedelta(seconds=PAIR_CODE_S))
+        # It is worth nothing without the socket that it was asked through, and that closes with its set of QR codes.
+        ends_at = min(self._state.set_ends_at, self._state.pairing_ends_at)
+        lives_s = max(ends_at - self._means.clock(), 0.0)
+        await self._means.records.show_pair_code(self._lease, code, lives_s=lives_s)
+        return CodeShown(code=code, expires_at=self._means.now() + timedelta(seconds=lives_s))
 
     async def _finish(self, actions: list[Change]) -> None:
         self._state = replace(self._state, phase=Phase.ENDED, due_at=None)

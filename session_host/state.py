@@ -41,6 +41,7 @@ from shared.domain.session import SessionStatus
 FIRST_QR_S: Final = 60.0
 NEXT_QR_S: Final = 20.0
 CODES_OF_A_SET: Final = 6
+SET_S: Final = FIRST_QR_S + (CODES_OF_A_SET - 1) * NEXT_QR_S
 # A person who wants to pair has so long; after that somebody must ask for it again.
 PAIRING_S: Final = 600.0
 # From the first packet to "logged in". Pairing includes the upload of 812 keys.
@@ -84,6 +85,7 @@ class State:
     code_phone: str | None = None  # pair by a code for this phone rather than by QR alone
     codes: int = 0  # shown since pairing began
     codes_of_set: int = 0
+    set_ends_at: float = 0.0  # when the library stops showing codes, and a code to type ends too
     pairing_ends_at: float = 0.0
     failures: int = 0  # attempts in a row that did not get online
     takeover_ends_at: float = 0.0  # until then a "replaced" may come of our own former host
@@ -299,7 +301,12 @@ def _pairing(state: State, event: QrShown | QrEnded | PairFailed | Paired, now_s
     match event:
         case QrShown():
             is_first = state.codes_of_set == 0
-            shown = replace(state, codes=state.codes + 1, codes_of_set=state.codes_of_set + 1)
+            shown = replace(
+                state,
+                codes=state.codes + 1,
+                codes_of_set=state.codes_of_set + 1,
+                set_ends_at=now_s + SET_S if is_first else state.set_ends_at,
+            )
             show = ShowQr(event.code, shown.codes, FIRST_QR_S if is_first else NEXT_QR_S)
             ask = (AskPairCode(state.code_phone),) if state.code_phone and is_first else ()
             return shown, (Move(S.QR_PENDING), show, *ask)
