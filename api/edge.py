@@ -3,7 +3,7 @@
 import re
 import time
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 import structlog
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.door import Door, client_of, door
 from api.exchange import Exchange
 from api.problems import Problem, to_problem
+from shared.log import Form
 
 _CLIENT_LEFT: Final = 499  # for the log alone: nobody reads an answer
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
@@ -24,6 +25,10 @@ _UNCOUNTED_PATHS: Final = _QUIET_PATHS | {"/events/stream", "/docs", "/errors", 
 # Whoever has a key and gets one of these was answered by Postgres; the others may come before it is asked.
 _ANSWERED_BY_POSTGRES: Final = frozenset({200, 201, 202, 204, 206, 404, 409})
 _WHO_ASKED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS})
+
+_FIELDS: Final = ("request_id", "method", "route", "status", "duration_ms")
+_ended: Final = Form("http_request_ended", *_FIELDS)
+_ended_of: Final = Form("http_request_ended", *_FIELDS, "client")
 
 _log = structlog.get_logger()
 
@@ -88,16 +93,11 @@ def _tell(scope: Scope, status: int, duration_s: float) -> None:
     scope["app"].state.http_timing.observe(route, scope["method"], status, duration_s)
     if scope["path"] in _QUIET_PATHS:
         return
-    who: dict[str, Any] = {"client": client_of(scope)} if status in _WHO_ASKED else {}
-    _log.info(
-        "http_request_ended",
-        request_id=scope["state"]["request_id"],
-        method=scope["method"],
-        route=route,
-        status=status,
-        duration_ms=round(duration_s * 1000, 1),
-        **who,
-    )
+    row = (scope["state"]["request_id"], scope["method"], route, status, round(duration_s * 1000, 1))
+    if status in _WHO_ASKED:
+        _ended_of.write([(*row, client_of(scope))])
+    else:
+        _ended.write([row])
 
 
 async def _answer_error(error: Exception, scope: Scope, exchange: Exchange) -> None:

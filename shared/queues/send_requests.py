@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from shared.db.idempotency import Before, KeyedRequest
@@ -15,6 +15,8 @@ from shared.domain.errors import Conflict, NotFound
 from shared.domain.ids import ConnectionId, MessageId, TenantId
 from shared.domain.jobs import Enqueued
 from shared.domain.message import MessageType
+
+_sorted_json: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,7 @@ class SendRequest:
             self.on_unknown,
             dict(self.metadata),
         ]
-        return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).digest()
+        return hashlib.sha256(_sorted_json(said).encode()).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
