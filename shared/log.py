@@ -104,15 +104,21 @@ class Form:
             raise ValueError(f"{sorted(secret)} are never written")
         self._event = event
         self.names = names
+        self._wrapper_class: object = None
+        self._is_written = False
         keys = ", ".join(f"{_encode(_SEED_KEYS.get(name, name))}: %s" for name in names)
         self._line = f'{{"level": "info", "time": %d, "msg": {_encode(event)}, {keys}}}\n'
 
     def write(self, rows: Sequence[Sequence[Any]]) -> None:
         """A line for each row, which has a value for each field in their order, if lines of level info are written."""
-        log = structlog.get_logger()
-        if not rows or not log.is_enabled_for(logging.INFO):
+        config = structlog.get_config()
+        if config["wrapper_class"] is not self._wrapper_class:  # which stands for a level
+            self._wrapper_class = config["wrapper_class"]
+            self._is_written = structlog.get_logger().is_enabled_for(logging.INFO)
+        if not rows or not self._is_written:
             return
-        if structlog.get_config()["logger_factory"] is not _to_lines:
+        if config["logger_factory"] is not _to_lines:
+            log = structlog.get_logger()
             for row in rows:
                 log.info(self._event, **dict(zip(self.names, row, strict=True)))
             return
