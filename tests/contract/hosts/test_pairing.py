@@ -28,7 +28,7 @@ async def test_a_set_of_codes_that_nobody_scanned_is_followed_by_another_with_an
             code: str | None = (await row(stage.queues.pool, session))["qr_code"]
             return code if code != first else None
 
-        second = await until(renewed)
+        second = await until(renewed, within_s=30)
         told = await _told(stage, "session.qr")
         stage.server.scan(str(second), PHONE)
         linked = await until_status(stage.queues.pool, session, "connected")
@@ -56,7 +56,7 @@ async def test_a_code_to_type_ends_with_the_set_that_it_belongs_to_and_is_renewe
             told = await _told(stage, "session.pair_code")
             return told if len(told) > 1 else None
 
-        told = await until(renewed)
+        told = await until(renewed, within_s=30)
 
     assert isinstance(answer, protocol.CodeShown)
     # A set lasts 160 s from its first code, however late a code to type is asked for.
