@@ -14,28 +14,29 @@ CREATE TABLE known_numbers (
 );
 CREATE INDEX known_numbers_by_age ON known_numbers (asked_at);
 
-CREATE INDEX chat_aliases_of_chat ON chat_aliases (connection_id, chat_jid);
+CREATE INDEX chat_aliases_of_chat ON chat_aliases (connection_id, chat_jid, created_at DESC);
 
--- The alias of a person's JID, as far as the connection knows it. In plpgsql, which keeps its plan: message objects ask.
+-- The newest alias of a person's JID, as far as the connection knows it. In plpgsql, which keeps its plan: message objects ask.
 CREATE FUNCTION lid_of_v1(p_connection uuid, p_jid text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  lid text;
 BEGIN
-  IF p_jid LIKE '%@lid' THEN
-    RETURN p_jid;
-  END IF;
-  RETURN (SELECT a.alias_jid FROM chat_aliases a WHERE a.connection_id = p_connection AND a.chat_jid = p_jid
-           ORDER BY a.created_at DESC LIMIT 1);
+  SELECT a.alias_jid INTO lid FROM chat_aliases a WHERE a.connection_id = p_connection AND a.chat_jid = p_jid
+   ORDER BY a.created_at DESC LIMIT 1;
+  RETURN lid;
 END $$;
 
--- As before, with `lid` and `participant_lid`.
+-- As before, with `lid` and `participant_lid`. A message that is not on WhatsApp yet goes to nobody's alias: whom its number means is only
+-- asked before it is sent, and accepting a message pays for no look-up.
 CREATE OR REPLACE FUNCTION message_object_plain_v1(m messages, own_jid text, parked_reason text) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object(
     'id', m.id, 'connection_id', m.connection_id, 'message_id', m.message_id, 'direction', m.direction,
     'jid', m.jid, 'phone', m.phone,
-    'lid', CASE WHEN m.jid NOT LIKE '%@g.us' THEN lid_of_v1(m.connection_id, m.jid) END,
+    'lid', CASE WHEN m.jid LIKE '%@lid' THEN m.jid WHEN m.wa_message_id IS NOT NULL AND m.phone IS NOT NULL THEN lid_of_v1(m.connection_id, m.jid) END,
     'to', CASE WHEN m.from_me THEN m.jid ELSE own_jid END,
     'from', CASE WHEN m.from_me THEN own_jid ELSE coalesce(m.sender_jid, m.jid) END,
     'participant', m.participant,
-    'participant_lid', CASE WHEN m.participant IS NOT NULL THEN lid_of_v1(m.connection_id, m.participant) END,
+    'participant_lid', CASE WHEN m.participant LIKE '%@lid' THEN m.participant WHEN m.participant IS NOT NULL THEN lid_of_v1(m.connection_id, m.participant) END,
     'push_name', m.push_name, 'from_me', m.from_me, 'source', m.source, 'backfilled', m.backfilled,
     'type', m.type, 'payload', m.payload, 'reply_to', m.reply_to, 'mentions', m.mentions,
     'status', CASE WHEN m.status = 'scheduled' AND m.send_at <= now() THEN 'queued' ELSE m.status END, 'attempts', m.attempts,
