@@ -5,7 +5,7 @@ from typing import Final, assert_never
 import structlog
 
 from session_host.state import Describe, ForgetDevice, GiveUp, Link, Move, RetryAfter, ShowQr
-from shared.db import connections, leases, messages
+from shared.db import connections, leases, messages, paces
 from shared.db.leases import Lease
 from shared.domain.ids import ConnectionId
 from shared.domain.jobs import QueueName
@@ -108,6 +108,7 @@ class SessionRecords:
         )
         if previous is not None and previous != phone:
             await self._cancel_parked(tx, lease.connection_id)
+            await paces.begin_anew(tx.connection, lease.connection_id)
 
     async def _cancel_parked(self, tx: Transaction, connection_id: ConnectionId) -> None:
         """What waited for the old number must not go out under the new one; what is being sent is left to its job."""

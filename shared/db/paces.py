@@ -98,6 +98,11 @@ async def forget_gone(connection: Connection, ids: Sequence[ConnectionId]) -> No
     await connection.execute(_SQL.forget_gone, list(ids))
 
 
+async def begin_anew(connection: Connection, connection_id: ConnectionId) -> None:
+    """Forget what another number has sent and was refused; the next sweep fits the group to that."""
+    await connection.execute(_SQL.begin_anew, connection_id)
+
+
 async def fit_group(connection: Connection, connection_id: ConnectionId, gate: SendGate) -> bool:
     """Set the group of a connection's sends, and say whether it has claimable work now."""
     return bool(

@@ -65,6 +65,15 @@ UPDATE job_groups g
    AND g.grp = $1
 RETURNING g.reasons = '{}' AND g.pending > 0;
 
+-- name: begin_anew
+-- $1 connection. It has another number: what WhatsApp held against the old one, and what that one sent, is over.
+WITH lifted AS (
+       DELETE FROM chat_holds k
+        WHERE k.connection_id = $1)
+UPDATE send_paces p
+   SET profile_since = CASE WHEN p.profile IS NOT NULL THEN now() END, day = NULL, sent_today = 0, slow_level = 0, held_until = NULL, look_at = now()
+ WHERE p.connection_id = $1;
+
 -- name: lift_gaps
 -- $1 connection. Chats that only wait for the gap between two messages wait no longer.
 DELETE FROM chat_holds k

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from functions.typist import Typist
+from shared.db import paces as db_paces
 from shared.db import retention, tries
 from shared.db.hosts import Owner
 from shared.db.tries import Start
@@ -425,6 +426,24 @@ async def test_what_is_kept_of_chats_and_connections_goes_when_it_is_over(desk: 
 
     assert gone == 1
     assert await pool.fetchval("SELECT count(*) FROM send_paces") == 0
+
+
+async def test_another_number_begins_anew(desk: Desk) -> None:
+    await desk.config(pacing={"profile": "custom", "rate_per_minute": 600, "daily_cap": 1})
+    held = await desk.message(ANA)
+    refuse(desk, RESTRICTED, times=1)
+    await desk.office.drain()
+    await desk.sweep()
+    assert (await desk.group())["reasons"] == ["rate_limited"]
+
+    async with desk.office.queues.transaction() as tx:
+        await db_paces.begin_anew(tx.connection, ConnectionId(UUID(desk.session)))
+    await desk.sweep()
+    message = await desk.message(ANA, order=False)
+    await desk.office.drain()
+
+    assert desk.sent == [held, message]
+    assert await desk.office.status(message) == "sent"
 
 
 async def test_a_users_pause_is_kept_whatever_the_pace_says(desk: Desk) -> None:
