@@ -29,6 +29,7 @@ from session_host.whatsapp.port import (
     Outdated,
     Paired,
     PairFailed,
+    PasskeyAsked,
     Profile,
     ProxyChanged,
     QrEnded,
@@ -206,7 +207,7 @@ def decide(state: State, event: Event, *, now_s: float, utc: datetime) -> Decisi
     match event:
         case Opened() | Due() | StoreBack():
             return _HOSTS_WORD[type(event)](state, now_s)
-        case QrShown() | QrEnded() | PairFailed() | Paired():
+        case QrShown() | QrEnded() | PasskeyAsked() | PairFailed() | Paired():
             return _pairing(state, event, now_s)
         case Replaced() if now_s < state.takeover_ends_at:
             return _again(replace(state, takeover_ends_at=0.0), now_s, reason="former_host_logged_in")
@@ -295,7 +296,7 @@ def _due(state: State, now_s: float) -> Decision:
             return replace(state, due_at=None), ()
 
 
-def _pairing(state: State, event: QrShown | QrEnded | PairFailed | Paired, now_s: float) -> Decision:
+def _pairing(state: State, event: QrShown | QrEnded | PasskeyAsked | PairFailed | Paired, now_s: float) -> Decision:
     if state.phase is not Phase.PAIRING:
         return state, ()
     match event:
@@ -316,6 +317,9 @@ def _pairing(state: State, event: QrShown | QrEnded | PairFailed | Paired, now_s
             if event.outcome == "err-client-outdated":
                 return _outdated(state)
             return _again(state, now_s, reason="qr_not_scanned")
+        case PasskeyAsked():
+            # Until the pairing's time is over: whoever owns the phone may turn it off and scan again.
+            return state, (Move(S.PASSKEY_REQUIRED, event.step),)
         case PairFailed():
             return _again(state, now_s, reason="pairing_failed")
         case Paired():

@@ -36,6 +36,7 @@ from session_host.whatsapp.port import (
     Outdated,
     Paired,
     PairFailed,
+    PasskeyAsked,
     Profile,
     QrEnded,
     QrShown,
@@ -153,7 +154,8 @@ class Bridge:
 
     def told_login(self, outcome: str) -> None:
         self._signal()
-        self.emit(QrEnded(outcome))
+        # The library's two words for it; the login goes on, and its end has a word of its own.
+        self.emit(PasskeyAsked(outcome) if outcome.startswith("passkey-") else QrEnded(outcome))
 
 
 class _Events(NeonizeEvent):  # type: ignore[misc]  # neonize ships no types

@@ -30,6 +30,13 @@ class QrEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class PasskeyAsked:
+    """WhatsApp wants a passkey before it links the device. The library says so, and has no way to answer."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
 class Paired:
     """The phone linked this device; the client logs in with it by itself (after stream error 515)."""
 
@@ -141,6 +148,7 @@ class JournalFailed:
 ClientEvent = (
     QrShown
     | QrEnded
+    | PasskeyAsked
     | Paired
     | PairFailed
     | Profile

@@ -25,6 +25,7 @@ from session_host.whatsapp.port import (
     LoggedOut,
     Outgoing,
     Paired,
+    PasskeyAsked,
     Profile,
     QrEnded,
     QrShown,
@@ -130,6 +131,10 @@ class SimulatedWhatsApp:
     def expire_code(self, code: str) -> None:
         """Nobody scanned the last code of a set."""
         self._pairing.pop(code).tell(QrEnded("timeout"))
+
+    def ask_passkey(self, code: str) -> None:
+        """The phone that scans the code has passkeys turned on."""
+        self._pairing[code].tell(PasskeyAsked("passkey-request"))
 
     def log_out(self, phone: str) -> None:
         client = self._client_of(phone)

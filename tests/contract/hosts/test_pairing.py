@@ -77,3 +77,18 @@ async def test_openings_at_the_same_moment_are_one_client(stage: Stage) -> None:
 
     assert len({one.epoch for one in answers if isinstance(one, protocol.Taken)}) == 1
     assert [one["qr_attempt"] for one in told] == [1]
+
+
+async def test_a_demand_for_a_passkey_is_a_status_and_the_next_code_can_be_scanned(stage: Stage) -> None:  # noqa: F811
+    session = await new_connection(stage.queues.pool)
+    async with stage.host("a"):
+        await stage.client.open(session)
+        first = await until_qr(stage.queues.pool, session)
+        stage.server.ask_passkey(first)
+        asked = await until_status(stage.queues.pool, session, "passkey_required")
+        stage.server.expire_code(first)
+        await until_status(stage.queues.pool, session, "qr_pending")
+        stage.server.scan(await until_qr(stage.queues.pool, session), PHONE)
+        await until_status(stage.queues.pool, session, "connected")
+
+    assert (asked["status_reason"], asked["qr_code"]) == ("passkey-request", None)
