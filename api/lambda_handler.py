@@ -8,9 +8,12 @@ from typing import Any, Final
 from mangum import Mangum
 
 from api.app import app
+from shared.queues.bells import load_ahead
 
 # A container that rested longer may have been frozen, and its connections closed by the other side meanwhile.
 _RESTED_S: Final = 1.0
+
+load_ahead()
 
 
 class _Container:

@@ -248,6 +248,14 @@ class Ecs(BaseSettings):
     ecs_container_metadata_uri_v4: HttpUrl | None = Field(None, description="where a task asks for its own address")
 
 
+class AwsLambda(BaseSettings):
+    """What AWS tells a function; apart from Settings, as the name is not ours and it is asked for at import."""
+
+    model_config = SettingsConfigDict(env_prefix="", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    aws_lambda_function_name: str | None = Field(None, description="set in a Lambda container alone")
+
+
 class Failpoint(BaseSettings):
     """Where a test wants the process to end, once; apart from Settings, so that asking needs no other variable."""
 
@@ -277,6 +285,12 @@ def load() -> Settings:
         return Settings()
     except ValidationError as error:
         raise Misconfigured(explain(error)) from None
+
+
+@cache
+def load_lambda() -> AwsLambda:
+    """Read the environment once; outside Lambda nothing is set."""
+    return AwsLambda()
 
 
 @cache

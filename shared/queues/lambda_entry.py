@@ -12,6 +12,7 @@ from taskiq import AsyncBroker
 from shared.db.pool import AWAY
 from shared.domain.errors import Unavailable
 from shared.log import configure
+from shared.queues.bells import load_ahead
 from shared.queues.drain import Drain
 from shared.queues.outage import Outage
 from shared.queues.policies import Runtime
@@ -56,6 +57,7 @@ class LambdaEntry:
         self._drain: Drain | None = None
         self._ledger = Outage("postgres")
         self._opened = AsyncExitStack()
+        load_ahead()
 
     def __call__(self, event: dict[str, Any], context: Context) -> dict[str, Any]:
         """Drain the queue. A record says "look", and is done when the ledger was, whatever became of the jobs.

@@ -10,6 +10,7 @@ import pycron
 from shared.domain.jobs import QueueName
 from shared.log import configure
 from shared.queues import ledger, new_jobs, watch
+from shared.queues.bells import load_ahead
 from shared.queues.lambda_entry import RING_AHEAD_S, Context
 from shared.queues.outage import Outage
 from shared.queues.registry import Works
@@ -31,6 +32,7 @@ class SweepEntry:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queues: Queues | None = None
         self._opened = AsyncExitStack()
+        load_ahead()
 
     def __call__(self, _event: dict[str, Any], context: Context) -> dict[str, Any]:
         """Sweep until nothing is left to sweep, judge the queues, and ring ahead for what falls due."""
