@@ -107,6 +107,9 @@ class KnownNumbers:
             if (person := answers[phone]) is None:
                 return _NOBODY
             to = person.jid
+            if to.endswith(_ALIAS):
+                # WhatsApp told the alias and no number: the chat stays the one that the caller wrote.
+                return to
         else:
             return command.to
         if to != command.to:

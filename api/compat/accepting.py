@@ -50,9 +50,10 @@ async def _named(parts: Resources, connection_id: ConnectionId, message: dict[st
         return message
     async with parts.queues.pool.acquire() as connection:
         person = (await known_numbers.recall(connection, connection_id, [phone])).get(phone)
-    if person is None:
+    known = None if person is None else parse_jid(person.jid).phone
+    if person is None or known is None:
         return message
-    return {**message, "jid": person.jid, "to": person.jid, "phone": parse_jid(person.jid).phone, "lid": person.lid}
+    return {**message, "jid": person.jid, "to": person.jid, "phone": known, "lid": person.lid}
 
 
 @contextmanager

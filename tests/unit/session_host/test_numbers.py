@@ -152,6 +152,13 @@ async def test_an_alias_goes_to_its_number_where_that_is_known(world: World) -> 
     assert world.client.asked == []
 
 
+async def test_a_number_of_which_whatsapp_tells_the_alias_alone_keeps_the_chat_that_was_written(world: World) -> None:
+    world.client.people |= {"15551112222": Person("12345@lid", "12345@lid")}
+
+    assert await world.address(world.command(jid("15551112222"))) == "12345@lid"
+    assert world.memory.readdressed == {}
+
+
 async def test_without_the_database_whatsapp_is_asked_and_only_a_new_address_must_wait(world: World) -> None:
     world.memory.is_away = True
     assert await world.address(world.command(jid(WITH_9))) == jid(WITH_9)
