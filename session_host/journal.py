@@ -3,14 +3,12 @@
 `<folder>/<connection>/<host>.<number>.jsonl`, one entry a line. A file belongs to the process whose lock file
 `<folder>/owners/<host>` is locked; when that process is dead, any other of this machine replays it.
 
-WhatsApp has the acknowledgement of a message before it is written down, so the one that finds the disk full would be
-lost. Each process therefore holds some room in `<folder>/reserve/<host>`, and gives it up at the first refusal.
+Room for what finds the disk full is held in `<folder>/reserve/<host>`.
 """
 
 import fcntl
 import json
 import os
-import shutil
 import threading
 import zlib
 from collections.abc import Generator, Iterator
@@ -18,14 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from session_host.reserve import Reserve
+from shared.domain.errors import Misconfigured
 from shared.domain.ids import ConnectionId, HostId
 
 # A new file after so many bytes, so that a busy one can be deleted in parts while it grows.
 _FILE_BYTES: Final = 4 * 1024 * 1024
 _OWNERS: Final = "owners"
 _RESERVE: Final = "reserve"
-# Some 7,000 messages: what may still come in while the sockets of one process close.
-RESERVE_BYTES: Final = 4 * 1024 * 1024
 _SUFFIX: Final = ".jsonl"
 
 
@@ -53,7 +51,10 @@ class JournalFull(OSError):
 
 
 class Journal:
-    """One process's journal. `append` may be called from any thread."""
+    """One process's journal. `append` may be called from any thread.
+
+    Raises Misconfigured when the folder cannot be used: without it nothing may come in.
+    """
 
     def __init__(self, folder: Path, host: HostId) -> None:
         self._folder = folder
@@ -62,22 +63,18 @@ class Journal:
         self._lock = threading.Lock()
         self._numbers = 0
         self._read_to: dict[Path, int] = {}
-        owners = folder / _OWNERS
-        owners.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Held until the process ends, however it ends.
-        self._owned = os.open(owners / host, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._reserve = folder / _RESERVE / host
-        self._reserving = threading.Lock()
-        self._has_reserve = False
-        self.has_room()
+        try:
+            # Held until the process ends, however it ends.
+            self._owned = _locked(folder / _OWNERS / host)
+        except OSError as error:
+            detail = f"The journal {folder} cannot be written ({error.strerror}): make room there, or allow it."
+            raise Misconfigured(detail) from error
+        self._reserve = Reserve(folder / _RESERVE / host)
+        self._reserve.hold()
 
     def has_room(self) -> bool:
         """Whether more may come in: the reserve stands, or could be written anew. Any thread; waits for the disk."""
-        with self._reserving:
-            if not self._has_reserve:
-                self._has_reserve = _reserved(self._reserve)
-            return self._has_reserve
+        return self._reserve.hold()
 
     def append(self, connection_id: ConnectionId, entry: dict[str, Any]) -> None:
         """Write the entry and wait until it is on the disk.
@@ -93,7 +90,7 @@ class Journal:
             try:
                 self._append(connection_id, file, line)
             except OSError:
-                self._give_up_reserve()
+                self._reserve.give_up()
                 self._append(connection_id, file, line)
         if not self.has_room():
             raise JournalFull("the journal's disk is full")
@@ -148,7 +145,7 @@ class Journal:
                         os.close(file.descriptor)
                         file.path = None
             self._open.clear()
-        self._give_up_reserve()
+        self._reserve.give_up()
         os.close(self._owned)
 
     def _append(self, connection_id: ConnectionId, file: _Open, line: bytes) -> None:
@@ -161,11 +158,6 @@ class Journal:
             os.ftruncate(file.descriptor, file.size)
             raise
         file.size += len(line)
-
-    def _give_up_reserve(self) -> None:
-        with self._reserving:
-            self._has_reserve = False
-            self._reserve.unlink(missing_ok=True)
 
     def _begin(self, connection_id: ConnectionId, file: _Open) -> None:
         """Go on in a new file. Its lock is held."""
@@ -254,22 +246,11 @@ def _write(descriptor: int, line: bytes) -> None:
     os.fdatasync(descriptor)
 
 
-def _reserved(path: Path) -> bool:
-    """Write the reserve and wait for the disk; False, and nothing is left of it, when the disk refuses."""
-    try:
-        path.parent.mkdir(exist_ok=True, mode=0o700)
-        # The last free bytes may be what Postgres needs.
-        if shutil.disk_usage(path.parent).free < 2 * RESERVE_BYTES:
-            return False
-        with path.open("wb") as file:
-            # Real zeros: a hole would be no room, and not every file system can set room aside.
-            file.write(bytes(RESERVE_BYTES))
-            file.flush()
-            os.fdatasync(file.fileno())
-    except OSError:
-        path.unlink(missing_ok=True)
-        return False
-    return True
+def _locked(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,7 +12,9 @@ from uuid import uuid4
 
 import pytest
 
-from session_host.journal import RESERVE_BYTES, Batch, Journal, JournalFull
+from session_host.journal import Batch, Journal, JournalFull
+from session_host.reserve import RESERVE_BYTES
+from shared.domain.errors import Misconfigured
 from shared.domain.ids import ConnectionId, HostId
 
 SHOP = ConnectionId(uuid4())
@@ -195,6 +197,13 @@ def test_the_reserve_is_real_room_and_goes_with_its_process(tmp_path: Path) -> N
     assert replayed == [0]
     assert [path.name for path in (tmp_path / "reserve").iterdir()] == ["b"]
     other.close()
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text("not a folder")
+
+    with pytest.raises(Misconfigured, match="journal cannot be written"):
+        Journal(tmp_path / "journal", HostId("a"))
 
 
 def test_a_disk_that_is_full_from_the_start_is_no_room_and_leaves_no_reserve(
