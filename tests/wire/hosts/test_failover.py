@@ -10,6 +10,7 @@ import pytest
 from shared.domain.errors import HostUnreachable
 from shared.hosts import protocol
 from shared.hosts.client import HostNotReached
+from tests.wire.hosts.cable import Cable
 from tests.wire.hosts.machines import (
     Start,
     cut_power,
@@ -162,6 +163,50 @@ async def test_a_host_that_hung_past_its_lease_ends_before_it_sends_or_logs_in(
     row = await stage.row(session)
     assert (row["status"], row["lease_epoch"]) == ("connected", after.epoch)
     assert seen_by_whatsapp(stage, phone) == {**seen_by_whatsapp(stage, phone), "connected": True, "connects": logins}
+
+
+async def test_a_host_that_is_cut_off_from_postgres_has_closed_its_sockets_before_another_logs_in(
+    stage: Stage, start_host: Start, tmp_path: Path, database_url: str
+) -> None:
+    phone, session = new_phone(), await stage.connection()
+    with Cable(database_url).laid() as cable:
+        first = await a_host(
+            start_host,
+            tmp_path,
+            "a",
+            ZAPHUB_DATABASE_URL=cable.url,
+            ZAPHUB_HOST_LEASE_S="6",
+            ZAPHUB_HOST_MOVES_AT_ONCE="0",
+        )
+        child = first.child_pid()
+        owner = await stage.pair(session, phone)
+        await a_host(start_host, tmp_path, "b", ZAPHUB_HOST_LEASE_S="6", ZAPHUB_HOST_MOVES_AT_ONCE="0")
+        begun = seen_by_whatsapp(stage, phone)["connects"]
+
+        cable.unplug()
+
+        async def is_closed() -> bool:
+            seen = seen_by_whatsapp(stage, phone)
+            assert seen["connects"] == begun, "the other host logged in while this one was connected"
+            return not seen["connected"]
+
+        await until(is_closed)
+        await stage.until_status(session, "connected", above_epoch=owner.epoch)
+        after = await stage.owner(session)
+        cable.plug_in()
+
+        async def has_let_go() -> bool:
+            answer = await stage.client.send(owner, send_command(session, owner, text="from the former host"))
+            return answer == protocol.NotOwner()
+
+        await until(has_let_go)
+        assert after.host_id != owner.host_id
+        assert stage.fake.wire(phone) == []
+        assert seen_by_whatsapp(stage, phone)["connects"] == begun + 1
+        assert (await stage.row(session))["status"] == "connected"
+        # It lives, and holds what it will be given.
+        assert first.child_pid() == child
+        await asyncio.to_thread(first.stop)
 
 
 async def test_a_dead_childs_sessions_need_not_wait_for_its_lease_and_its_address_is_nobodys(
