@@ -81,11 +81,11 @@ DELETE FROM chat_holds k
    AND k.reason = 'rate_limited';
 
 -- name: waiting_for_gaps
--- $1 connection, $2 at most so many. Jobs of its messages that are delayed though they never failed.
+-- $1 connection, $2 at most so many. Jobs of its messages that are delayed, in their places, though no try failed.
 SELECT j.pk
   FROM messages m
   JOIN jobs j ON j.pk = m.job_pk AND j.position IS NOT NULL AND CASE j.state WHEN 'delayed' THEN true END
- WHERE m.status = 'queued'
+ WHERE m.status IN ('queued', 'scheduled')
    AND m.connection_id = $1
    AND m.error IS NULL
  LIMIT $2;
@@ -95,7 +95,7 @@ SELECT j.pk
 SELECT m.connection_id, h.wanted
   FROM unnest($1::uuid[], $2::int[], $3::text[], $4::jsonb[], $5::float8[]) n(id, send_no, reason, error, retry_in_s)
   JOIN messages m ON m.id = n.id
- CROSS JOIN LATERAL message_hold_v1(n.id, n.send_no, n.reason, n.error, n.retry_in_s) h(wanted);
+ CROSS JOIN LATERAL message_hold_v2(n.id, n.send_no, n.reason, n.error, n.retry_in_s) h(wanted);
 
 -- name: restrict_chat
 -- $1 connection, $2 chat, $3 seconds.
@@ -114,7 +114,7 @@ RETURNING k.refusals;
 SELECT j.pk
   FROM messages m
   JOIN jobs j ON j.pk = m.job_pk AND j.position IS NOT NULL AND CASE j.state WHEN 'delayed' THEN true END
- WHERE m.status = 'queued'
+ WHERE m.status IN ('queued', 'scheduled')
    AND m.connection_id = $1
    AND m.jid = $2
  LIMIT $3;

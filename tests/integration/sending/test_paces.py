@@ -132,6 +132,8 @@ async def test_a_restricted_chat_waits_alone_and_goes_on_in_order_when_its_time_
     assert (shown["status"], shown["parked_reason"], shown["attempts"]) == ("queued", "chat_restricted", 0)
     assert shown["error"]["code"] == "CHAT_RESTRICTED"
     assert shown["next_attempt_at"] is not None
+    told = await desk.office.queues.pool.fetchval("SELECT payload FROM events WHERE type = 'message.failed'")
+    assert (told["id"], told["status"], told["parked_reason"]) == (str(first), "queued", "chat_restricted")
     assert await desk.waits(second, other) == [("queued", "behind_earlier_message"), ("sent", None)]
     assert desk.sent == [first, other]
 
@@ -284,6 +286,23 @@ async def test_a_chat_is_written_to_again_only_after_its_gap_and_the_others_need
     await desk.pass_time(30)
     await desk.office.drain()
     assert desk.sent == [first, third, second]
+
+
+async def test_a_scheduled_message_that_is_due_says_that_its_chat_holds_it(desk: Desk) -> None:
+    await desk.config(pacing={"profile": "custom", "rate_per_minute": 600, "min_gap_seconds": 30})
+    first, second = await desk.message(ANA), await desk.message(ANA)
+    await desk.office.queues.pool.execute(
+        "UPDATE messages SET status = 'scheduled', send_at = now() WHERE id = $1", second
+    )
+
+    await desk.office.drain()
+    await desk.pass_time(1)
+    await desk.office.drain()
+
+    assert await desk.waits(first, second) == [("sent", None), ("queued", "rate_limited")]
+    await desk.config()
+    await desk.office.drain()
+    assert desk.sent == [first, second]
 
 
 async def test_a_shorter_gap_counts_at_once_for_what_waits(desk: Desk) -> None:
