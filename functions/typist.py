@@ -15,6 +15,8 @@ from shared.hosts.protocol import ShowAnswer, TypingState
 
 # Nobody types these.
 _SILENT: Final = frozenset({MessageType.REACTION, MessageType.EDIT, MessageType.REVOKE})
+# A host that takes longer to show it is about to have trouble with the message too.
+_SHOWN_WITHIN_S: Final = 2.0
 _TEXTS: Final = ("text", "caption", "question")
 
 
@@ -28,11 +30,17 @@ class Typist:
     """One worker's. It waits in a slot of `message:send`, so only `at_once` messages are typed at a time."""
 
     def __init__(
-        self, hosts: Typing, *, at_once: int, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        hosts: Typing,
+        *,
+        at_once: int,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        shown_within_s: float = _SHOWN_WITHIN_S,
     ) -> None:
         self._hosts = hosts
         self._turnstile = Turnstile(at_once)
         self._sleep = sleep
+        self._shown_within_s = shown_within_s
 
     def wait_s(self, message: Sendable) -> float | None:
         """None: it may be typed now, or needs no typing. Otherwise the seconds after which to ask again."""
@@ -47,8 +55,9 @@ class Typist:
                 connection_id=message.connection_id, epoch=owner.epoch, to=message.jid, state=_state(message)
             )
             try:
-                answer = await self._hosts.typing(owner, command)
-            except HostUnreachable:
+                async with asyncio.timeout(self._shown_within_s):
+                    answer = await self._hosts.typing(owner, command)
+            except (HostUnreachable, TimeoutError):
                 return
             if isinstance(answer, protocol.Shown):
                 await self._sleep(typing_s(_characters(message.payload)))

@@ -523,6 +523,20 @@ async def test_who_finds_enough_typing_comes_again_and_holds_no_slot(desk: Desk)
     assert typist.wait_s(message) is None
 
 
+async def test_a_host_that_does_not_show_typing_keeps_no_message(desk: Desk) -> None:
+    class Host:
+        async def typing(self, _owner: Owner, _command: protocol.Typing) -> protocol.ShowAnswer:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async def sleep(_seconds: float) -> None:
+        raise AssertionError
+
+    async with asyncio.timeout(10):
+        typist = Typist(Host(), at_once=1, sleep=sleep, shown_within_s=0.01)
+        await typist.type(OWNER, await _sendable(desk, "text"))
+
+
 async def _sendable(desk: Desk, type_: str) -> Any:
     message = await desk.office.message(desk.session, job=False)
     async with desk.office.queues.pool.acquire() as connection:
