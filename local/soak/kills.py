@@ -8,11 +8,11 @@ from random import Random
 from typing import Final
 
 from local.demo.errors import DemoStopped
-from local.soak.evidence import DOUBT, Evidence, Findings, Ledger, Letter, Row, findings
+from local.soak.evidence import DOUBT, Findings, Ledger, Letter
 from local.soak.killing import Kill, kill_a_child
-from local.soak.stand import Layout, Linked, Stand
+from local.soak.looking import look
+from local.soak.stand import CHATS, Layout, Linked, Stand, contact_of, phones
 
-CHATS: Final = 5  # of each session
 # One message comes in for so many that are sent.
 _SENDS_PER_INBOUND: Final = 4
 _LOOK_S: Final = 1.0
@@ -52,11 +52,11 @@ class Report:
 async def run(stand: Stand, plan: Plan) -> Report:
     """Link, send, kill, settle, count. Raises DemoStopped when ZapHub does not come back after a kill."""
     numbers = range(plan.layout.sessions)
-    linked = await stand.link([f"55119{number:08}" for number in numbers])
+    linked = await stand.link(phones(plan.layout.sessions))
     for session in numbers:
         for chat in range(CHATS):
             contact = {
-                "phone": _contact(session, chat),
+                "phone": contact_of(session, chat),
                 "auto_receipts": ["delivered", "read"],
                 "receipt_delay_ms": 300,
             }
@@ -80,21 +80,17 @@ async def run(stand: Stand, plan: Plan) -> Report:
     return Report(found, kills, resolved, sending_s, still_in_doubt=found.in_doubt)
 
 
-def _contact(session: int, chat: int) -> str:
-    return f"55219{session:04}{chat:04}"
-
-
 async def _traffic(stand: Stand, linked: Sequence[Linked], texts: range, ledger: Ledger) -> None:
     """Send these texts over all sessions and chats, while contacts write."""
     for number in texts:
         session, chat = number % len(linked), number // len(linked) % CHATS
-        one, contact, text = linked[session], _contact(session, chat), f"out-{number}"
+        one, contact, text = linked[session], contact_of(session, chat), f"out-{number}"
         await stand.send(one.connection_id, to=contact, text=text)
         ledger.accepted.append(Letter(contact, text))
         if number % _SENDS_PER_INBOUND == 0:
             # Another session's turn, so that all of them receive.
             session = number // _SENDS_PER_INBOUND % len(linked)
-            contact, text = _contact(session, chat), f"in-{number}"
+            contact, text = contact_of(session, chat), f"in-{number}"
             ledger.written.append(Letter(contact, text))
             await stand.write(linked[session].phone, sender=contact, text=text)
 
@@ -114,7 +110,7 @@ async def _settled(stand: Stand, linked: Sequence[Linked], ledger: Ledger) -> Fi
     began = changed = time.monotonic()
     before: Findings | None = None
     while True:
-        found = await _look(stand, linked, ledger)
+        found = await look(stand, linked, ledger)
         if found.holds and not found.in_doubt and not found.swallowed:
             return found
         if found != before:
@@ -122,14 +118,6 @@ async def _settled(stand: Stand, linked: Sequence[Linked], ledger: Ledger) -> Fi
         if time.monotonic() - changed > _CALM_S or time.monotonic() - began > _SETTLE_S:
             return found
         await asyncio.sleep(_LOOK_S)
-
-
-async def _look(stand: Stand, linked: Sequence[Linked], ledger: Ledger) -> Findings:
-    outbound, inbound = list[Row](), list[Row]()
-    for one in linked:
-        outbound += await stand.messages(one.connection_id, "outbound")
-        inbound += await stand.messages(one.connection_id, "inbound")
-    return findings(Evidence(ledger, outbound, inbound, await stand.wire(), stand.sink))
 
 
 async def _resolve(stand: Stand, linked: Sequence[Linked], found: Findings, ledger: Ledger) -> list[str]:

@@ -69,8 +69,8 @@ def _fields(path: Path) -> dict[str, int]:
 
 
 def hosts(pids: Mapping[str, int]) -> list[int]:
-    """The processes among a ready file's that hold WhatsApp's sockets."""
-    return [pid for name, pid in pids.items() if name.startswith("session-host-child-")]
+    """The processes of the session host in a ready file: its supervisor, and those that hold the sockets."""
+    return [pid for name, pid in pids.items() if name.startswith("session-host")]
 
 
 def family(pid: int) -> list[int]:
@@ -85,12 +85,3 @@ async def connections(pool: Pool) -> Counter[str]:
     """How many connections each program has to Postgres, by the name that it gave itself."""
     rows = await pool.fetch(_CONNECTIONS)
     return Counter({row["application_name"] or "(no name)": row["connections"] for row in rows})
-
-
-def largest(folder: Path) -> int:
-    """The bytes of all files below a folder."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            total += path.stat().st_size if path.is_file() else 0
-    return total

@@ -29,6 +29,20 @@ _PAGE: Final = 200
 _AT_ONCE: Final = 8
 
 
+# Whom each session writes to, and who writes to it.
+CHATS: Final = 5
+
+
+def contact_of(session: int, chat: int) -> str:
+    """The number of a contact of the session of that number, from 0 on; no two sessions have one together."""
+    return f"55219{session:04}{chat:04}"
+
+
+def phones(sessions: int) -> list[str]:
+    """The numbers of so many sessions."""
+    return [f"55119{number:08}" for number in range(sessions)]
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How many sessions there are, and over how many child processes of the session host they are spread."""

@@ -9,12 +9,12 @@ from typing import Final
 
 from local.demo.errors import DemoStopped
 from local.soak import sampling
-from local.soak.evidence import Evidence, Findings, Ledger, Letter, Row, findings
+from local.soak.evidence import Findings, Ledger, Letter
+from local.soak.looking import look
 from local.soak.sampling import Held
-from local.soak.stand import Layout, Linked, Stand
+from local.soak.stand import CHATS, Layout, Linked, Stand, contact_of, phones
 from local.soak.trend import FEWEST_SAMPLES, Trend, trend
 
-CHATS: Final = 5  # of each session
 _BURST: Final = 200  # messages of one session, and about as many of all together
 _BURST_S: Final = 120
 _CALM_S: Final = 10  # after the pairing: uploads and first queries are over
@@ -69,13 +69,13 @@ class Report:
 
     @property
     def per_gib(self) -> float:
-        """Sessions per GiB, the processes themselves counted in."""
-        return self.sessions / self.full.pss_mib * _GIB_OF_MIB
+        """Sessions per GiB of RSS, the processes themselves counted in: what they share is counted in each."""
+        return self.sessions / self.full.rss_mib * _GIB_OF_MIB
 
     @property
     def per_gib_without_base(self) -> float:
-        """Sessions per GiB beyond what the processes hold without any."""
-        return self.sessions / max(self.full.pss_mib - self.base.pss_mib, 1) * _GIB_OF_MIB
+        """Sessions per GiB of RSS beyond what the processes hold without any."""
+        return self.sessions / max(self.full.rss_mib - self.base.rss_mib, 1) * _GIB_OF_MIB
 
     def trends(self) -> Iterator[tuple[str, Trend]]:
         """Each measure that must stay flat, by its title."""
@@ -106,7 +106,7 @@ async def run(stand: Stand, plan: Plan) -> Report:
         )
     base = sampling.held(sampling.hosts(stand.pids()))
     began = time.monotonic()
-    linked = await stand.link([f"55119{number:08}" for number in range(plan.layout.sessions)])
+    linked = await stand.link(phones(plan.layout.sessions))
     pairing_s = time.monotonic() - began
     await asyncio.sleep(_CALM_S)
     full = sampling.held(sampling.hosts(stand.pids()))
@@ -127,17 +127,13 @@ async def run(stand: Stand, plan: Plan) -> Report:
     return report
 
 
-def _contact(session: int, chat: int) -> str:
-    return f"55219{session:04}{chat:04}"
-
-
 async def _burst(stand: Stand, linked: Sequence[Linked], ledger: Ledger, *, name: str) -> float:
     """Messages per second on the wire, from the first frame to the last, of messages accepted all at once."""
     each = max(_BURST // len(linked), 1)
     before = len(await stand.wire())
 
     async def accept(session: int, one: Linked) -> None:
-        letters = [Letter(_contact(session, number % CHATS), f"{name}-{session}-{number}") for number in range(each)]
+        letters = [Letter(contact_of(session, number % CHATS), f"{name}-{session}-{number}") for number in range(each)]
         bodies = [{"to": a.chat, "type": "text", "payload": {"text": a.text}, "message_id": a.text} for a in letters]
         await stand.ask(stand.api, "POST", f"/connections/{one.connection_id}/send/batch", json={"messages": bodies})
         ledger.accepted.extend(letters)
@@ -161,7 +157,7 @@ async def _work(stand: Stand, linked: Sequence[Linked], session: int, plan: Plan
     while True:
         await asyncio.sleep(max(due - time.monotonic(), 0))
         due += plan.every_s
-        contact = _contact(session, number % CHATS)
+        contact = contact_of(session, number % CHATS)
         # What was begun is finished, so that the ledger knows of all that was accepted.
         await asyncio.shield(_exchange(stand, one, contact, f"{session}-{number}", ledger))
         number += 1
@@ -194,11 +190,7 @@ async def _sample(stand: Stand, plan: Plan, report: Report) -> None:
 async def _settled(stand: Stand, linked: Sequence[Linked], ledger: Ledger) -> Findings:
     began = time.monotonic()
     while True:
-        outbound, inbound = list[Row](), list[Row]()
-        for one in linked:
-            outbound += await stand.messages(one.connection_id, "outbound")
-            inbound += await stand.messages(one.connection_id, "inbound")
-        found = findings(Evidence(ledger, outbound, inbound, await stand.wire(), stand.sink))
+        found = await look(stand, linked, ledger)
         if (found.holds and not found.swallowed) or time.monotonic() - began > _SETTLE_S:
             return found
         await asyncio.sleep(_LOOK_S)

@@ -51,8 +51,8 @@ def _of_kills(report: kills.Report) -> Iterator[tuple[str, object]]:
 def _of_steady(report: steady.Report) -> Iterator[tuple[str, object]]:
     base, full = report.base, report.full
     yield "sessions, session host processes", f"{report.sessions}, {report.children}"
-    yield "the processes without a session, MiB PSS (RSS)", f"{base.pss_mib:.0f} ({base.rss_mib:.0f})"
-    yield "with all sessions, MiB PSS (RSS)", f"{full.pss_mib:.0f} ({full.rss_mib:.0f})"
+    yield "the processes without a session, MiB RSS (PSS)", f"{base.rss_mib:.0f} ({base.pss_mib:.0f})"
+    yield "with all sessions, MiB RSS (PSS)", f"{full.rss_mib:.0f} ({full.pss_mib:.0f})"
     yield "sessions per GiB", f"{report.per_gib:.0f}"
     yield "sessions per GiB beyond the processes themselves", f"{report.per_gib_without_base:.0f}"
     yield "all paired after", f"{report.pairing_s:.0f} s"
