@@ -79,7 +79,7 @@ class JournalFeed:
     def _remember(self, key: tuple[ConnectionId, WireId]) -> None:
         self._undecryptable[key] = None
         if len(self._undecryptable) > _REMEMBERED:
-            self._undecryptable.pop(next(iter(self._undecryptable)), None)
+            self._undecryptable.popitem(last=False)
 
     async def run(self) -> None:
         """Feed until cancelled, through outages of Postgres."""

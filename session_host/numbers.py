@@ -119,10 +119,13 @@ class KnownNumbers:
                 return _NOT_WRITTEN
         return to
 
-    async def forget(self, command: Send) -> None:
-        """WhatsApp refused the recipient that was remembered: ask again before the next send."""
+    async def refused(self, command: Send, answer: Refused) -> Refused:
+        """WhatsApp knows no such recipient, though it named it before: forget that, so that the next try asks anew.
+
+        Somebody may have registered the number in its other spelling since. Only when nobody has is it for good.
+        """
         if not command.to.endswith(_NUMBER):
-            return
+            return answer
         session, phones = ConnectionId(command.connection_id), spellings_of(command.to.removesuffix(_NUMBER))
         for phone in phones:
             self._own.pop((session, phone), None)
@@ -130,6 +133,7 @@ class KnownNumbers:
             await self._memory.forget(session, phones)
         except _TROUBLE as error:
             log.warning("number_not_forgotten", session_id=str(session), error=type(error).__name__)
+        return answer.model_copy(update={"permanent": False})
 
     async def named(self, session: ConnectionId, to: str) -> str:
         """The JID that is remembered for this recipient, or the recipient as it is: nobody is asked."""

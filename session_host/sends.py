@@ -83,7 +83,7 @@ class Numbers(Protocol):
     """Knows by which JID WhatsApp wants a message addressed."""
 
     async def address(self, client: WhatsAppClient, command: Send) -> str | Refused | NotConnected: ...
-    async def forget(self, command: Send) -> None: ...
+    async def refused(self, command: Send, answer: Refused) -> Refused: ...
 
 
 @dataclass(slots=True)
@@ -226,7 +226,7 @@ class SendDesk:
         )
         failpoints.reach("host_after_send")
         if isinstance(answer, Refused) and answer.code == "NUMBER_NOT_ON_WHATSAPP":
-            await self._numbers.forget(command)
+            return await self._numbers.refused(command, answer)
         return answer
 
     def _forget(self) -> None:

@@ -170,13 +170,21 @@ async def test_without_the_database_whatsapp_is_asked_and_only_a_new_address_mus
     assert not refused.permanent
 
 
-async def test_what_whatsapp_refuses_later_is_asked_anew(world: World) -> None:
-    await world.address(world.command(jid(WITH_9)))
-    await world.numbers.forget(world.command(jid(WITH_9)))
+async def test_what_whatsapp_refuses_later_is_asked_anew_and_refused_for_good_only_when_nobody_has_it(
+    world: World,
+) -> None:
+    world.client.people |= {WITH_9: None, WITHOUT_9: Person(jid(WITHOUT_9))}
+    command, gone = world.command(jid(WITH_9)), Refused(code="NUMBER_NOT_ON_WHATSAPP", detail="", permanent=True)
+    assert await world.address(command) == jid(WITHOUT_9)
 
-    await world.address(world.command(jid(WITH_9)))
+    world.client.people |= {WITH_9: Person(jid(WITH_9)), WITHOUT_9: None}
+    assert not (await world.numbers.refused(command, gone)).permanent
+    assert await world.address(command) == jid(WITH_9)
 
-    assert len(world.client.asked) == 2
+    world.client.people |= {WITH_9: None}
+    await world.numbers.refused(command, gone)
+    assert await world.address(command) == gone.model_copy(update={"detail": "This number is not on WhatsApp."})
+    assert (await world.numbers.refused(world.command("12345@lid"), gone)).permanent
 
 
 async def test_a_recipient_is_named_as_it_is_remembered_and_nobody_is_asked(world: World) -> None:
