@@ -55,28 +55,12 @@ def variables(made: Mapping[str, Zip], *, bucket: str, arch: str, python: str) -
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build what was asked for. Returns 0 done, 1 it could not be built."""
     options = _options(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        made = _build_all(options)
+    except (contents.NoPackages, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     say = sys.stdout.write
-    interpreter = options.interpreter or contents.interpreter_of(options.python)
-    if interpreter is None:
-        say(
-            f"No Python {options.python} is here: no bytecode, so every cold start compiles. --interpreter names one.\n"
-        )
-    made = {}
-    for role in options.role or ROLES:
-        try:
-            one = build(
-                role,
-                arch=options.arch,
-                python=options.python,
-                out=options.out,
-                interpreter=interpreter,
-            )
-        except (contents.NoPackages, ValueError) as error:
-            sys.stderr.write(f"{role}: {error}\n")
-            return 1
-        made[role] = one
-        say(f"{one.path}  {one.zipped_bytes / 1e6:.1f} MB, {one.unzipped_bytes / 1e6:.1f} MB unzipped\n")
     if made.keys() == ROLES.keys():
         text = variables(made, bucket=options.bucket, arch=options.arch, python=options.python)
         (options.out / _VARIABLES).write_text(text, encoding="utf-8")
@@ -84,6 +68,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for one in made.values():
         say(f"aws s3 cp {one.path} s3://{options.bucket}/{key(one)}\n")
     return 0
+
+
+def _build_all(options: argparse.Namespace) -> dict[str, Zip]:
+    interpreter = contents.interpreter_of(options.python, options.interpreter)
+    say = sys.stdout.write
+    if interpreter is None:
+        say(
+            f"No Python {options.python} is here: no bytecode, so every cold start compiles. --interpreter names one.\n"
+        )
+    options.out.mkdir(parents=True, exist_ok=True)
+    made = {}
+    for role in options.role or ROLES:
+        one = build(role, arch=options.arch, python=options.python, out=options.out, interpreter=interpreter)
+        made[role] = one
+        say(f"{one.path}  {one.zipped_bytes / 1e6:.1f} MB, {one.unzipped_bytes / 1e6:.1f} MB unzipped\n")
+    return made
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

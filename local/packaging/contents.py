@@ -59,16 +59,26 @@ def compile_all(folder: Path, interpreter: str) -> None:
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
-def interpreter_of(version: str) -> str | None:
-    """An interpreter of this version, such as "3.12", that is on PATH; None when there is none."""
+def interpreter_of(version: str, named: str | None = None) -> str | None:
+    """A Python of this version, such as "3.12": the one that is named, else one on PATH; None when there is none.
+
+    Raises ValueError when the one that is named cannot be run or is of another version.
+    """
+    if named is not None:
+        try:
+            said = _said(named, "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+        except OSError:
+            said = None
+        if said != version:
+            raise ValueError(f"{named} is not Python {version}.")
+        return named
     if f"{sys.version_info.major}.{sys.version_info.minor}" == version:
         return sys.executable
-    done = subprocess.run(
-        [_uv(), "python", "find", "--no-project", "--system", "--offline", version],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return _said(_uv(), "python", "find", "--no-project", "--system", "--offline", version)
+
+
+def _said(*command: str) -> str | None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 
 

@@ -69,3 +69,16 @@ def test_a_module_says_what_it_takes_and_gives(module: str) -> None:
         for kind, name, body in _BLOCK.findall((MODULES / module / file).read_text(encoding="utf-8")):
             assert re.search(r'^  description = ".+"$', body, re.MULTILINE), f"{kind} {name} has no description"
             assert f"`{name}`" in readme, f"the README leaves out the {kind} {name}"
+
+
+def test_the_environments_differ_in_size_alone() -> None:
+    dev, prod = (INFRA / "terraform" / "environments" / name for name in ("dev", "prod"))
+
+    for name in ("outputs.tf", "versions.tf"):
+        assert (dev / name).read_text(encoding="utf-8") == (prod / name).read_text(encoding="utf-8")
+    small, large = ((root / "variables.tf").read_text(encoding="utf-8") for root in (dev, prod))
+    assert large.startswith(small), "prod takes what dev takes, and then what sizes it"
+    wired = [
+        re.findall(r"^  (\w+) += var\.\1$", (root / "main.tf").read_text("utf-8"), re.MULTILINE) for root in (dev, prod)
+    ]
+    assert set(wired[0]) <= set(wired[1])

@@ -11,7 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from local.packaging.__main__ import LIMIT_BYTES, build, key, variables
+from local.packaging.__main__ import LIMIT_BYTES, build, key, main, variables
 from local.packaging.archive import Zip
 from local.packaging.contents import NoPackages, sources
 from local.packaging.requirements import without
@@ -164,6 +164,17 @@ def test_what_only_a_left_out_package_needs_is_left_out_with_it() -> None:
     assert "--hash=sha256:dd" in left
     with pytest.raises(ValueError, match="not among the pinned packages: e"):
         without(pins, {"e"})
+
+
+def test_bytecode_of_another_version_is_refused_before_anything_is_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = "3.13" if _PYTHON != "3.13" else "3.14"
+
+    code = main(["--python", other, "--interpreter", sys.executable, "--out", str(tmp_path / "zips")])
+
+    assert (code, capsys.readouterr().err) == (1, f"{sys.executable} is not Python {other}.\n")
+    assert not (tmp_path / "zips").exists()
 
 
 def test_terraform_is_told_where_the_zips_lie(tmp_path: Path) -> None:
