@@ -3,10 +3,12 @@
 import asyncio
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from shared.db import hosts
 from shared.domain.errors import HostUnreachable
 from shared.hosts import protocol
 from shared.hosts.client import HostNotReached
@@ -236,6 +238,42 @@ async def test_a_dead_childs_sessions_need_not_wait_for_its_lease_and_its_addres
     with pytest.raises(HostNotReached, match="another process"):
         await stage.client.send(former, send_command(session, former, text="to who was here before"))
     assert isinstance(await stage.client.send(after, send_command(session, after, text="now")), protocol.Sent)
+
+
+async def test_sessions_spread_over_children_up_to_their_bound_and_a_child_that_dies_takes_only_its_own_along(
+    stage: Stage, start_host: Start, tmp_path: Path
+) -> None:
+    host = await a_host(start_host, tmp_path, "a", ZAPHUB_HOST_CHILDREN="2", ZAPHUB_HOST_SESSIONS="2")
+
+    async def both_live() -> bool:
+        return len(await hosts.live(stage.pool)) == 2
+
+    await until(both_live)
+    sessions = [await stage.connection() for _ in range(4)]
+    for session in sessions:
+        await stage.client.open(session)
+        await stage.until_qr(session)
+    owners = {session: await stage.owner(session) for session in sessions}
+    child = host.child_pid()
+    assert child is not None
+    [dead] = {owner.host_id for owner in owners.values() if owner.host_id.rsplit("-", 2)[1] == "1"}
+
+    with pytest.raises(HostUnreachable, match="room"):
+        await stage.client.open(await stage.connection())
+    os.kill(child, signal.SIGKILL)
+
+    async def are_held_again() -> bool:
+        held = {session: await hosts.owner(stage.pool, session) for session in sessions}
+        return all(now is not None and now.host_id != dead for now in held.values())
+
+    await until(are_held_again)
+    now = {session: await stage.owner(session) for session in sessions}
+    assert Counter(owner.host_id for owner in owners.values()).most_common() == [
+        (owners[sessions[0]].host_id, 2),
+        (owners[sessions[1]].host_id, 2),
+    ]
+    for session, owner in owners.items():
+        assert now[session].epoch == owner.epoch + (1 if owner.host_id == dead else 0)
 
 
 async def test_connections_that_postgres_closed_are_made_anew_unseen(
