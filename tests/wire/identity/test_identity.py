@@ -129,6 +129,21 @@ async def test_a_question_that_whatsapp_does_not_answer_delays_the_message_and_n
     assert [row["text"] for row in rows] == ["patience"]
 
 
+async def test_what_whatsapp_answered_outlives_the_process_that_asked(chat: Chat) -> None:
+    with_9, without_9 = a_number()
+    await put(chat, without_9)
+    await chat.send("text", {"text": "before"}, to=with_9)
+
+    # Whoever asks again hears an error, and its message needs a second try.
+    fault = {"kind": "query_error", "session_phone": PHONE, "code": 503}
+    await chat.stack.phones.post("/faults", json=fault)
+    await chat.stack.kill("session-host-child-1")
+    after = await chat.send("text", {"text": "after"}, to=with_9)
+    await chat.stack.phones.delete("/faults")
+
+    assert (after["attempts"], after["phone"]) == (1, without_9)
+
+
 async def test_who_writes_under_an_alias_is_known_by_the_number_too(chat: Chat) -> None:
     await put(chat, chat.contact, addressing="lid")
 
