@@ -163,10 +163,12 @@ class Roster:
         began = self._fence.now()
         await hosts.see(pool, self._host)
         if began >= self._renew_at or self._is_away:
+            # One that is taken while Postgres answers is not in the answer.
+            held = list(self._sessions.values())
             renewed = await leases.renew(pool, self._host, ttl_s=self._lease_s)
             self._renew_at = began + self._lease_s / 3
             # Before the leases count as renewed: a lost session must not send in between.
-            self._let_go(renewed, now=began)
+            self._let_go(held, renewed, now=began)
             self._fence.renewed(began + self._lease_s)
             await self._release_strays(renewed)
         await self._expire()
@@ -178,8 +180,11 @@ class Roster:
 
         await retry_collisions(commit)
 
-    def _let_go(self, renewed: dict[ConnectionId, Renewed], *, now: float) -> None:
-        for connection_id, session in list(self._sessions.items()):
+    def _let_go(self, held: list[Session], renewed: dict[ConnectionId, Renewed], *, now: float) -> None:
+        for session in held:
+            connection_id = session.connection_id
+            if self._sessions.get(connection_id) is not session:
+                continue
             found = renewed.get(connection_id)
             if found is None or found.epoch != session.epoch:
                 log.warning("lease_lost", session_id=str(connection_id), epoch=session.epoch)

@@ -1,7 +1,9 @@
 """What becomes of sessions by themselves: bans that end, leases that lapse, many that begin at once."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,3 +104,28 @@ async def test_sessions_that_begin_one_at_a_time_all_come_online(stage: Stage) -
         for session in phones:
             found = await until_status(stage.queues.pool, session, "connected")
             assert found["host_id"] == "b"
+
+
+async def test_a_session_that_was_taken_while_leases_were_renewed_is_not_taken_for_lost(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, renew = await new_connection(stage.queues.pool), leases.renew
+    has_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def renew_slowly(*args: Any, **options: Any) -> Any:
+        answer = await renew(*args, **options)
+        has_asked.set()
+        await may_answer.wait()
+        return answer
+
+    monkeypatch.setattr(leases, "renew", renew_slowly)
+    async with stage.host("a", lease_s=60.0) as host:
+        await has_asked.wait()
+        await stage.client.open(session)
+        held = host.roster.get(session)
+        may_answer.set()
+        monkeypatch.setattr(leases, "renew", renew)
+
+        owner = await stage.pair(session)
+        assert host.roster.get(session) is held
+        assert owner.epoch == 1
