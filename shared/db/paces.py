@@ -1,6 +1,6 @@
 """How connections are slowed: what is kept about each, and how the writes about it are applied."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -123,6 +123,15 @@ async def lift_chat(connection: Connection, connection_id: ConnectionId, jid: st
     if await connection.fetchrow(_SQL.lift_chat, connection_id, jid) is None:
         return None
     return [row["pk"] for row in await connection.fetch(_SQL.held_in_chat, connection_id, jid, limit)]
+
+
+async def lift_heard(connection: Connection, chats: Collection[tuple[ConnectionId, str]]) -> bool:
+    """Somebody wrote in these chats, so that a restriction may be over: write to them again. Whether jobs are due."""
+    pks = [
+        row["pk"]
+        for row in await connection.fetch(_SQL.lift_heard, [one for one, _ in chats], [jid for _, jid in chats])
+    ]
+    return bool(pks) and bool(await connection.fetchval(_SQL.make_due, pks))
 
 
 async def waiting_job(connection: Connection, pk: int) -> str | None:

@@ -79,6 +79,9 @@ async def _record_receipts(connection: Connection, writes: Sequence[RecordReceip
 
 async def _store_from_wire(connection: Connection, writes: Sequence[StoreFromWire], applied: Applied) -> None:
     applied.fan_out.update(await messages.store_from_wire(connection, writes))
+    heard = {(write.connection_id, write.jid) for write in writes if not write.from_me and not write.backfilled}
+    if heard and await paces.lift_heard(connection, heard):
+        applied.ready.add(QueueName.MESSAGE_SEND)
 
 
 async def _expect_media(connection: Connection, writes: Sequence[ExpectMedia], _applied: Applied) -> None:

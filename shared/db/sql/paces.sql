@@ -119,6 +119,26 @@ SELECT j.pk
    AND m.jid = $2
  LIMIT $3;
 
+-- name: lift_heard
+-- Parallel arrays: $1 connections, $2 chats. Somebody wrote in these: those that are restricted are written to again. Jobs that wait for that.
+WITH lifted AS (
+       UPDATE chat_holds k
+          SET until = now()
+         FROM unnest($1::uuid[], $2::text[]) w(connection_id, jid)
+        WHERE k.connection_id = w.connection_id
+          AND k.jid = w.jid
+          AND k.reason = 'chat_restricted'
+          AND k.until > now()
+       RETURNING k.connection_id, k.jid)
+SELECT j.pk
+  FROM lifted l
+  JOIN messages m ON m.status IN ('queued', 'scheduled') AND m.connection_id = l.connection_id AND m.jid = l.jid
+  JOIN jobs j ON j.pk = m.job_pk AND j.position IS NOT NULL AND CASE j.state WHEN 'delayed' THEN true END;
+
+-- name: make_due
+-- $1 pks. How many of them were delayed.
+SELECT ledger_make_due_v1($1);
+
 -- name: waiting_job
 -- $1 pk. The id of a job that waits, in its order key or for a time; no row: it runs, or has ended.
 SELECT j.job_key

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,8 +14,9 @@ from shared.db import retention, tries
 from shared.db.hosts import Owner
 from shared.db.tries import Start
 from shared.domain.errors import Conflict
-from shared.domain.ids import DEFAULT_TENANT, ConnectionId, HostId, MessageId
+from shared.domain.ids import DEFAULT_TENANT, ConnectionId, HostId, MessageId, WireId
 from shared.domain.jobs import NewJob, QueueName
+from shared.domain.writes import StoreFromWire
 from shared.hosts import protocol
 from shared.queues import paces, sends
 from shared.queues.sweep import sweep
@@ -193,6 +194,41 @@ async def test_a_person_has_a_restricted_chat_tried_now_from_any_of_its_messages
     assert again.job.deduplicated
     assert desk.sent == [first, first, second]
     assert await desk.waits(first, second) == [("sent", None)] * 2
+
+
+async def test_a_restricted_chat_is_tried_again_when_its_contact_writes(desk: Desk) -> None:
+    message = await desk.message(ANA)
+    refuse(desk, RESTRICTED, times=1)
+    await desk.office.drain()
+
+    for number, (chat, from_me) in enumerate(((RUI, False), (ANA, True), (ANA, False))):
+        assert desk.sent == [message]
+        async with desk.office.queues.transaction() as tx:
+            await tx.apply([inbound(desk, chat, number=number, from_me=from_me)])
+        await desk.office.drain()
+
+    assert desk.sent == [message, message]
+    assert await desk.office.status(message) == "sent"
+
+
+def inbound(desk: Desk, chat: str, *, number: int, from_me: bool) -> StoreFromWire:
+    return StoreFromWire(
+        message_id=MessageId(uuid4()),
+        connection_id=ConnectionId(UUID(desk.session)),
+        wire_id=WireId(f"IN{number}"),
+        jid=chat,
+        phone=None,
+        alias_jid=None,
+        sender_jid=chat,
+        participant=None,
+        push_name=None,
+        from_me=from_me,
+        type="text",
+        payload={"text": "hi"},
+        at=datetime(2026, 1, 2, tzinfo=UTC),
+        backfilled=False,
+        event_type="message.received",
+    )
 
 
 async def test_what_waits_for_nothing_cannot_be_retried(desk: Desk) -> None:
