@@ -24,6 +24,8 @@ from shared.queues.send_requests import Ask, SendRequest
 _AGAIN_S: Final = 0.5
 # A call is offered more than once: when it is repeated, and with a notice of its own in groups.
 _REMEMBERED: Final = 1000
+# A phone rings for less; WhatsApp tells of calls that were missed too, once the session is back.
+_RINGS_S: Final = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -31,27 +33,22 @@ log = structlog.get_logger(__name__)
 class Calls:
     """One process's. A call is answered once, however often it is offered."""
 
-    def __init__(self, queues: Queues) -> None:
+    def __init__(self, queues: Queues, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._queues = queues
+        self._now = now
         self._seen: OrderedDict[tuple[ConnectionId, str], None] = OrderedDict()
 
     async def answer(
-        self, connection_id: ConnectionId, client: WhatsAppClient, call: CallOffered, *, known: ConnectionConfig
+        self, connection_id: ConnectionId, client: WhatsAppClient, call: CallOffered, config: ConnectionConfig
     ) -> None:
         """Decline the call when the config says so, tell it as an event, and have the text sent, once per call id.
 
-        `known` is the config that was read last, for the case that Postgres does not answer now: a call cannot wait.
+        One that rings no longer is told, and nothing else. Postgres is not asked for the config: a call cannot wait.
         """
         if self._is_repeated(connection_id, call.call_id):
             return
-        try:
-            found = (await connection_configs.read(self._queues.pool, [connection_id])).get(connection_id)
-            config = known if found is None else found.config
-        except (*AWAY, *COLLISION):
-            config = known
-        is_rejected = config.reject_calls.enabled and isinstance(
-            await client.reject_call(call.wire_caller, call.call_id), Shown
-        )
+        is_wanted = config.reject_calls.enabled and self._now().timestamp() - call.timestamp_ms / 1000 < _RINGS_S
+        is_rejected = is_wanted and isinstance(await client.reject_call(call.wire_caller, call.call_id), Shown)
         log.info("call_offered", session_id=str(connection_id), is_rejected=is_rejected)
         text = config.reject_calls.text if is_rejected and not call.is_group else None
         events = ["call.received", *(["call.rejected"] if is_rejected else [])]

@@ -181,7 +181,7 @@ class Habits:
 
     def _on_call(self, one: _Client, call: CallOffered) -> None:
         if one.client is not None:
-            self._begin(self._calls.answer(one.connection_id, one.client, call, known=one.config))
+            self._begin(self._calls.answer(one.connection_id, one.client, call, one.config))
 
     async def _proxy_for(self, one: _Client) -> str | None:
         """What the library dials. Raises Unavailable when Postgres or a name server is away, or it is forbidden."""
