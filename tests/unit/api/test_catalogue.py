@@ -20,7 +20,7 @@ _NOT_FOR_CLIENTS = (
     *("shared/db/sql.py", "shared/db/webhook_deliveries.py"),
 )
 # Raised and caught in the same module.
-_INTERNAL = {"no prefix", "not base64"}
+_INTERNAL = {"no prefix", "not base64", "{} are never written"}
 # Who takes a message, and as which of its arguments.
 _SPEAKERS = {
     **dict.fromkeys(("InvalidInput", "NotFound", "Conflict", "HostUnreachable", "HostNotReached", "Unavailable"), 0),
