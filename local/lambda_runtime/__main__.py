@@ -28,8 +28,6 @@ from shared.log import configure
 from shared.settings import Settings, load
 
 _EVERY_S: Final = 60.0
-_SWEEP_S: Final = 50.0
-_API_S: Final = 30.0
 _API_AT_ONCE: Final = 8
 # More environments of one queue than this help nobody on one machine.
 _AT_ONCE: Final = 2
@@ -37,8 +35,9 @@ _AT_ONCE: Final = 2
 log = structlog.get_logger(__name__)
 
 
-def spec(name: str, handler: str, *, timeout_s: float) -> Spec:
-    """A function of this checkout, with AWS's own runtime client and our environment."""
+def spec(entry: dict[str, Any]) -> Spec:
+    """A function of the table, from this checkout, with AWS's own runtime client and our environment."""
+    handler = entry["handler"]
     environment = {
         **inherited(),
         "PYTHONPATH": str(CHECKOUT),
@@ -49,20 +48,20 @@ def spec(name: str, handler: str, *, timeout_s: float) -> Spec:
         "ZAPHUB_DB_POOL_SIZE": "5",
     }
     command = [sys.executable, "-m", "awslambdaric", handler]
-    return Spec(name=name, command=command, timeout_s=timeout_s, environment=environment)
+    return Spec(name=entry["name"], command=command, timeout_s=entry["function_timeout_s"], environment=environment)
 
 
 async def _functions(settings: Settings) -> None:
     async with AsyncExitStack() as opened:
         client = await opened.enter_async_context(_sqs(settings))
+        policies = table()
         async with asyncio.TaskGroup() as group:
-            for queue in table()["queues"]:
-                one = spec(queue["name"], queue["handler"], timeout_s=queue["function_timeout_s"])
-                function = Function(one, most_at_once=_AT_ONCE)
+            for queue in policies["queues"]:
+                function = Function(spec(queue), most_at_once=_AT_ONCE)
                 opened.push_async_callback(function.close)
                 url = settings.sqs_queue_urls[QueueName(queue["queue"])]
                 group.create_task(Mapping(client, url=url, function=function, most_at_once=_AT_ONCE).run())
-            sweeper = Function(spec("sweeper", "functions.sweeper.handler", timeout_s=_SWEEP_S), most_at_once=1)
+            sweeper = Function(spec(policies["sweeper"]), most_at_once=1)
             opened.push_async_callback(sweeper.close)
             group.create_task(_by_the_minute(sweeper))
             presence.announce(settings.run_dir, settings.part or "lambda")
@@ -86,7 +85,7 @@ def _sqs(settings: Settings) -> Any:  # noqa: ANN401 - made at run time, without
 
 
 async def _api(settings: Settings, *, host: str, port: int) -> None:
-    function = Function(spec("api", "api.lambda_handler.handler", timeout_s=_API_S), most_at_once=_API_AT_ONCE)
+    function = Function(spec(table()["api"]), most_at_once=_API_AT_ONCE)
     runner = web.AppRunner(door.app(function), access_log=None)
     await runner.setup()
     try:
