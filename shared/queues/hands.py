@@ -50,7 +50,7 @@ class _Station:
 
 @dataclass(slots=True, eq=False)
 class _Hand:
-    """What a hand is at, and whether that waits for something."""
+    """What a hand is at, none when there was nothing to begin, and whether that waits for something."""
 
     station: _Station
     task: asyncio.Task[None]
@@ -107,6 +107,8 @@ class Hands:
         """Run what is taken in this group, until the end of the block or `close`; no try for longer than `limit_s`."""
         self._group = group
         self._tries.limit_s = limit_s
+        for station in self._stations.values():
+            station.coming = 0  # those of a group that was broken off never came
         self._look_for_room()
         try:
             yield
@@ -232,8 +234,11 @@ class Hands:
                     break
         finally:
             noticing.cancel()
-            # Where one waited the next ones will.
-            self._call_hands(station, len(station.ahead) if hand.waits else 1)
+            if hand.jobs:
+                # Where one waited the next ones will.
+                self._call_hands(station, len(station.ahead) if hand.waits else 1)
+            else:
+                self._let_go_of_stale()  # which is why there may be some and none to begin
             self._room.set()
             self._on_free(station.queue)
 
@@ -242,7 +247,8 @@ class Hands:
         station = hand.station
         free = station.slots.free
         if self._group is None or free <= 0:
-            return ()
+            hand.jobs = ()
+            return hand.jobs
         at_most, alone = (free, station.work.alone) if station.is_batched else (1, ())
         hand.jobs = station.ahead.take(at_most, now=time.monotonic(), alone=alone)
         hand.began = time.perf_counter()

@@ -1,6 +1,7 @@
 """Claim-ahead through the real drain: quick handlers only, given back when not started, and no rule of a group bent."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ from shared.domain.jobs import Job, QueueName
 from shared.domain.outcome import Done, Outcome
 from shared.queues import ahead, hands
 from shared.queues.drain import Drain
+from shared.queues.policies import Runtime
 from shared.queues.registry import Work
 from shared.queues.runtime import Queues
 from shared.queues.sweep import sweep
@@ -85,6 +87,29 @@ async def test_what_waits_behind_handlers_that_turned_slow_is_given_back_with_it
 
     assert held == SLOTS
     assert await queues.pool.fetchval("SELECT max(attempt) FROM jobs WHERE state = 'waiting'") == 0
+
+
+async def test_what_turned_stale_unnoticed_is_given_back_by_the_hand_that_finds_it(
+    queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hands, "HOLD_S", 60.0)  # no timer tells of it
+    monkeypatch.setattr(ahead, "HOLD_S", 0.05)
+    ran: list[str] = []
+
+    async def handle(job: Job, _use: None) -> Outcome:
+        ran.append(job.job_id)
+        if len(ran) == QUICK:
+            time.sleep(0.1)  # noqa: ASYNC251 - a handler that blocks
+        return Done()
+
+    await enqueue(queues, *(new_job(n) for n in range(QUICK + 20)))
+    work = {STATUS: Work(queue=STATUS, handle=handle)}
+    # A Lambda's lease is longer than the 60 s.
+    drain = Drain(queues, work, None, slots={STATUS: SLOTS}, worker="test", runtime=Runtime.LAMBDA)
+    async with asyncio.timeout(20):
+        await drain.until_idle()
+
+    assert len(ran) == len(set(ran)) == QUICK + 20
 
 
 @pytest.mark.usefixtures("waits_long")
