@@ -183,6 +183,9 @@ class Session:
 
     def _keep_turn(self, before: Phase) -> None:
         """Give it back once it is through, or waits for a person, the library or another try."""
+        if self._withheld is not None and self._state.phase is not Phase.ENDED:
+            # It has none yet, and keeps its place.
+            return
         match self._state.phase:
             case Phase.LOGGING_IN:
                 if before is Phase.PAIRING:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from session_host.state import StoreBack
 from session_host.whatsapp.simulated import SimulatedWhatsApp
 from shared import settings as shared_settings
 from shared.db import leases
@@ -14,7 +15,7 @@ from shared.hosts import protocol
 from shared.hosts.client import HostClient, open_http
 from shared.queues.runtime import Queues
 from shared.settings import Settings
-from tests.contract.hosts.simulated_host import TOKEN, new_connection, row, until, until_status
+from tests.contract.hosts.simulated_host import TOKEN, new_connection, row, until, until_qr, until_status
 from tests.contract.hosts.test_host_commands import PHONE, Stage, send_command
 
 
@@ -104,6 +105,20 @@ async def test_sessions_that_begin_one_at_a_time_all_come_online(stage: Stage) -
         for session in phones:
             found = await until_status(stage.queues.pool, session, "connected")
             assert found["host_id"] == "b"
+
+
+async def test_a_session_that_waits_for_its_turn_is_not_forgotten_when_something_else_happens(stage: Stage) -> None:
+    first, second = await new_connection(stage.queues.pool), await new_connection(stage.queues.pool)
+    async with stage.host("a", lease_s=60.0, connects_at_once=1) as host:
+        # It has the only turn for some seconds more, as its phone sends its history.
+        await stage.pair(first)
+        await stage.client.open(second)
+        waiting = host.roster.get(second)
+        assert waiting is not None
+
+        waiting.tell(StoreBack())
+
+        await until_qr(stage.queues.pool, second)
 
 
 async def test_a_session_that_was_taken_while_leases_were_renewed_is_not_taken_for_lost(
