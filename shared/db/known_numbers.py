@@ -22,11 +22,12 @@ _SEEN_S: Final = _DAY_S
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """A person's alias, and the JID with the number."""
+    """A person's alias, and the JID with the number; `group` is where the person wrote, when it was in one."""
 
     connection_id: ConnectionId
     lid: str
     jid: str
+    group: str | None = None
 
 
 async def recall(
@@ -66,6 +67,14 @@ async def learn_seen(connection: Connection, seen: Sequence[Alias]) -> None:
     )
     # After the numbers, as `learn` does it: whoever learns takes its locks in one order.
     await _learn_aliases(connection, seen)
+    if writers := [one for one in seen if one.group is not None]:
+        await connection.execute(
+            _SQL.fold_writers,
+            [one.connection_id for one in writers],
+            [one.lid for one in writers],
+            [one.jid for one in writers],
+            [one.group for one in writers],
+        )
 
 
 async def _learn_aliases(connection: Connection, seen: Sequence[Alias]) -> None:

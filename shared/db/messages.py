@@ -130,7 +130,8 @@ def _aliases(write: StoreFromWire) -> Iterator[Alias]:
         yield Alias(write.connection_id, write.alias_jid, write.jid)
     if write.sender_alias is not None and write.sender_jid not in (None, write.sender_alias, write.jid):
         assert write.sender_jid is not None
-        yield Alias(write.connection_id, write.sender_alias, write.sender_jid)
+        group = None if write.participant is None else write.jid
+        yield Alias(write.connection_id, write.sender_alias, write.sender_jid, group)
 
 
 async def look_up(

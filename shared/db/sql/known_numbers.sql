@@ -48,6 +48,18 @@ UPDATE messages m
          SELECT 1 FROM messages o
           WHERE o.connection_id = m.connection_id AND o.source = 'phone' AND o.jid = n.chat AND o.message_id = m.message_id);
 
+-- name: fold_writers
+-- Parallel arrays: $1 connections, $2 aliases, $3 JIDs with their numbers, $4 groups. What they wrote there under the alias alone is theirs by
+-- number from now on: an edit or a reaction of theirs means it.
+UPDATE messages m
+   SET sender_jid = n.jid, participant = n.jid
+  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS n(connection_id, alias, jid, grp)
+ WHERE m.connection_id = n.connection_id AND m.source = 'phone' AND m.jid = n.grp AND coalesce(m.sender_jid, '') = n.alias
+   AND NOT EXISTS (
+         SELECT 1 FROM messages o
+          WHERE o.connection_id = m.connection_id AND o.source = 'phone' AND o.jid = m.jid AND o.message_id = m.message_id
+            AND coalesce(o.sender_jid, '') = n.jid);
+
 -- name: numbers_of
 -- Parallel arrays: $1 connections, $2 aliases. The JID with the number of each that is known.
 SELECT a.connection_id, a.alias_jid, a.chat_jid

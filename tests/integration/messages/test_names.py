@@ -71,13 +71,17 @@ async def test_what_came_under_the_alias_alone_is_in_the_numbers_chat_once_both_
             assert {ANA, ANAS_LID} <= set(await known_numbers.names_of(connection, world.session, parse_jid(name)))
 
 
-async def test_a_groups_writer_has_both_names_and_the_group_has_none(world: World) -> None:
-    await comes_in(world, "3A1", **IN_GROUP_BOTH)
-    await comes_in(world, "3A2", **IN_GROUP_ALONE)
+async def test_a_groups_writer_has_both_names_once_they_are_told_and_the_group_has_none(world: World) -> None:
+    await comes_in(world, "3A1", **IN_GROUP_ALONE)
+    [before] = await stored(world)
+    await comes_in(world, "3A2", **IN_GROUP_BOTH)
+    await comes_in(world, "3A3", **IN_GROUP_ALONE)
 
-    assert [(one["participant"], one["participant_lid"], one["lid"]) for one in await stored(world)] == [
-        (BIA, BIAS_LID, None)
-    ] * 2
+    assert (before["participant"], before["participant_lid"], before["from"]) == (BIAS_LID, BIAS_LID, BIAS_LID)
+    names = ("participant", "participant_lid", "from", "lid", "jid")
+    assert [tuple(one[name] for name in names) for one in await stored(world)] == [
+        (BIA, BIAS_LID, BIA, None, GROUP)
+    ] * 3
 
 
 async def test_an_answer_is_remembered_for_its_time_and_per_connection(world: World) -> None:
