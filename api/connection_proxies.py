@@ -6,7 +6,7 @@ from api.resources import Resources
 from shared.db import connection_configs
 from shared.db.pool import Connection
 from shared.domain.connection_config import HIDDEN, ConnectionConfig, parse_proxy
-from shared.domain.errors import InvalidInput
+from shared.domain.errors import InvalidInput, Misconfigured
 from shared.domain.ids import ConnectionId
 from shared.egress import proxy
 from shared.egress.target import Rule
@@ -36,9 +36,16 @@ async def keep(connection: Connection, parts: Resources, connection_id: UUID, co
         return
     address = parse_proxy(config.proxy)
     if address.is_hidden:
-        stored = (await connection_configs.read(connection, [connection_id]))[ConnectionId(connection_id)].proxy_sealed
-        known = None if stored is None else parse_proxy(proxy.opened(sealer, connection_id, stored))
-        if known is None or known.shown() != address.shown():
+        if await _shown(connection, sealer, connection_id) != address.shown():
             raise InvalidInput(f"no password is stored for this proxy; give it instead of {HIDDEN}.", pointer=_POINTER)
         return
     await connection_configs.set_proxy(connection, connection_id, proxy.seal(sealer, connection_id, address))
+
+
+async def _shown(connection: Connection, sealer: Sealer, connection_id: UUID) -> str | None:
+    """The proxy that is stored, as it is shown; None when there is none, or its seal is of another SECRET_KEY."""
+    stored = (await connection_configs.read(connection, [connection_id]))[ConnectionId(connection_id)].proxy_sealed
+    try:
+        return None if stored is None else parse_proxy(proxy.opened(sealer, connection_id, stored)).shown()
+    except Misconfigured:
+        return None

@@ -23,6 +23,7 @@ from shared.settings import Settings
 # The one host that a socket needs; any answer of it over verified TLS says that the way is open.
 _WHATSAPP: Final = "https://web.whatsapp.com/"
 _TRIAL_S: Final = 15.0
+_TRIALS_AT_ONCE: Final = 8
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +36,7 @@ class Proxies:
         self._sealer = Sealer(settings.secret_key)
         self._fake_url = settings.fake_whatsapp_url
         self._default = default
+        self._places = asyncio.Semaphore(_TRIALS_AT_ONCE)
 
     def of(self, connection_id: ConnectionId, stored: StoredConfig) -> str | None:
         """The whole URL, with its password. Raises Unavailable when the seal does not open."""
@@ -66,10 +68,10 @@ class Proxies:
 
     async def _trouble(self, url: str | None) -> str | None:
         try:
-            async with asyncio.timeout(_TRIAL_S):
+            async with asyncio.timeout(_TRIAL_S), self._places:
                 way = self._default if url is None else await self.dialled(url)
-                async with _pool(way, await self._roots()) as pool:
-                    await pool.request("GET", _WHATSAPP)
+                async with _pool(way, await self._roots()) as pool, pool.stream("GET", _WHATSAPP):
+                    return None
         except Unavailable as error:
             return error.detail
         except TimeoutError:
@@ -79,14 +81,16 @@ class Proxies:
             return f"The proxy refused: {str(error)[:200]}."
         except (OSError, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
             return _said(error)
-        return None
 
     async def _roots(self) -> ssl.SSLContext:
         """What vouches for WhatsApp, or for the server that stands in for it."""
         if self._fake_url is None:
             return httpx.create_ssl_context()
-        async with httpx.AsyncClient(trust_env=False) as client:
-            answer = await client.get(f"{self._fake_url.rstrip('/')}/connector")
+        try:
+            async with httpx.AsyncClient(trust_env=False) as client:
+                answer = await client.get(f"{self._fake_url.rstrip('/')}/connector")
+        except httpx.HTTPError as error:
+            raise Unavailable("The server of ZAPHUB_FAKE_WHATSAPP_URL does not answer.") from error
         return ssl.create_default_context(cadata=answer.json()["ca_pem"])
 
 

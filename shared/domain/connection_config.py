@@ -177,7 +177,8 @@ class ConnectionConfig(_Settings):
                 return cls.model_validate(known)
             except ValidationError as error:
                 refused = {str(one["loc"][0]) for one in error.errors(include_input=False) if one["loc"]}
-                known = {name: value for name, value in known.items() if name not in refused} if refused else {}
+                right = {name: value for name, value in known.items() if name not in refused}
+                known = right if len(right) < len(known) else {}
 
     def ignores(self, chat: str) -> ChatKind | None:
         """As what messages of this chat are dropped; None: they are not. `chat` is a JID."""

@@ -76,7 +76,7 @@ async def test_what_a_call_leaves_behind(
     stage: Stage,  # noqa: F811 - a fixture
     config: ConnectionConfig,
     said: dict[str, Any],
-    is_connected: bool,  # noqa: FBT001 - a column of the table above
+    is_connected: bool,
     left: tuple[list[str], int, int],
 ) -> None:
     session, call = await _configured(stage, config), offer(**said)

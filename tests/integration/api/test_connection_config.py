@@ -79,3 +79,14 @@ async def test_a_row_of_another_version_is_shown_as_it_is(
     await database.execute("UPDATE connections SET config = $2 WHERE id = $1", UUID(connection["id"]), config)
 
     assert (await api.get(f"/connections/{connection['id']}")).json()["config"] == config
+
+
+async def test_a_seal_of_another_key_asks_for_the_password_again(api: httpx.AsyncClient, database: Connection) -> None:
+    connection = (await api.post("/connections", json={"label": "a", "config": {"proxy": _PROXY}})).json()["connection"]
+    await database.execute("UPDATE connections SET proxy_sealed = 'zh1:of another key'")
+    path = f"/connections/{connection['id']}"
+
+    back = await api.patch(path, json={"config": connection["config"]})
+    anew = await api.patch(path, json={"config": {"proxy": _PROXY}})
+
+    assert (back.status_code, anew.status_code) == (422, 200)

@@ -219,6 +219,18 @@ async def test_a_weight_of_its_own_reaches_the_group_and_goes_with_the_config(
     assert (given, await weight()) == (3, 1)
 
 
+async def test_starts_at_the_same_moment_are_one_opening(
+    api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
+) -> None:
+    await database.execute("DELETE FROM jobs")
+
+    calls = [api.post(f"/connections/{connection['id']}/start") for _ in range(8)]
+    answers = [answer.json() for answer in await asyncio.gather(*calls)]
+
+    assert sorted(answer["deduplicated"] for answer in answers) == [False] + [True] * 7
+    assert await database.fetchval("SELECT count(*) FROM jobs WHERE name = 'init-session'") == 1
+
+
 async def test_while_an_opening_is_pending_a_start_is_that_one(
     api: httpx.AsyncClient, connection: dict[str, Any], database: Connection
 ) -> None:
