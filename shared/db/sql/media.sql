@@ -111,14 +111,14 @@ RETURNING m.id, m.object_key;
 
 -- name: expect
 -- Parallel arrays: $1 ids, $2 connections, $3 wire ids, $4 chats, $5 senders, $6 mimetypes, $7 filenames, $8 SHA-256s, $9 sizes, $10 sealed sources,
--- $11 days that they stay. For messages that were just stored and have these files; again is nothing.
+-- $11 days that they stay. For messages that were just stored and have these files, whatever their chats are called by now; again is nothing.
 INSERT INTO media (id, tenant_id, connection_id, origin, state, sha256, size, mimetype, filename, source_sealed, message_id, expires_at)
 SELECT n.id, c.tenant_id, c.id, 'inbound', 'pending', n.sha256, n.size, n.mimetype, n.filename, n.source_sealed, m.id, now() + make_interval(days => n.days)
   FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::bigint[], $10::bytea[], $11::int[])
        AS n(id, connection_id, wire_id, jid, sender_jid, mimetype, filename, sha256, size, source_sealed, days)
   JOIN connections c ON c.id = n.connection_id
-  JOIN messages m ON m.connection_id = n.connection_id AND m.jid = n.jid AND coalesce(m.sender_jid, '') = coalesce(n.sender_jid, '')
-                 AND m.message_id = n.wire_id AND m.source = 'phone' AND m.payload->>'media_id' = n.id::text
+  JOIN messages m ON m.connection_id = n.connection_id AND m.wa_message_id = n.wire_id
+                 AND m.source = 'phone' AND m.payload->>'media_id' = n.id::text
 ON CONFLICT (id) DO NOTHING;
 
 -- name: is_of_deleted

@@ -7,9 +7,11 @@ import pytest
 
 from functions import references
 from shared.db import known_numbers, retention, writes
-from shared.domain.ids import ConnectionId, MessageId
+from shared.domain.ids import ConnectionId, MessageId, WireId
 from shared.domain.jid import Person, parse_jid
+from shared.domain.media import MediaId
 from shared.domain.outcome import Done
+from shared.domain.writes import ExpectMedia
 from shared.hosts.protocol import Refused
 from tests.integration.messages.test_marks import GROUP, OWN, Wanted, World, world
 
@@ -142,6 +144,35 @@ async def test_a_message_is_readdressed_before_it_is_sent_and_only_if_it_is_the_
 
     rows = await world.pool.fetch("SELECT jid, phone FROM messages ORDER BY jid")
     assert [tuple(row) for row in rows] == [(BIA, "15550001111"), (ANA, WITHOUT_9)]
+
+
+async def test_a_file_that_came_under_the_alias_alone_is_expected_though_its_chat_is_renamed_meanwhile(
+    world: World,
+) -> None:
+    file = MediaId(uuid4())
+    outcomes = [
+        await world.receive(world.job("text", {"text": "both names"}, waMessageId="3A1", **BOTH)),
+        await world.receive(world.job("text", {"text": "", "media_id": str(file)}, waMessageId="3A2", **ALONE)),
+    ]
+    expected = ExpectMedia(
+        media_id=file,
+        connection_id=world.session,
+        wire_id=WireId("3A2"),
+        jid=ANAS_LID,
+        sender_jid=ANAS_LID,
+        mimetype="image/png",
+        filename=None,
+        sha256=None,
+        size=None,
+        source_sealed=b"sealed",
+        keep_days=1,
+    )
+
+    async with world.pool.acquire() as connection, connection.transaction():
+        await writes.apply(connection, [*(one for outcome in outcomes for one in outcome.writes), expected])
+
+    assert [one["jid"] for one in await stored(world)] == [ANA, ANA]
+    assert await world.pool.fetchval("SELECT state FROM media WHERE id = $1", file) == "pending"
 
 
 async def test_what_is_meant_is_in_the_same_chat_under_either_name(world: World) -> None:
