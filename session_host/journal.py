@@ -167,11 +167,17 @@ class Journal:
             self._numbers += 1
             number = self._numbers
         path = folder / f"{self._host}.{number:09d}{_SUFFIX}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        _sync_folder(folder)
-        if file.path is not None:
+        before, file.path = file.path, path
+        # From the line above on the reader knows that somebody appends to it. It deletes every other file that holds
+        # nothing: the entries that were appended to a deleted one were lost.
+        try:
+            descriptor = _created(path)
+        except OSError:
+            file.path = before
+            raise
+        if before is not None:
             os.close(file.descriptor)
-        file.path, file.descriptor, file.size = path, descriptor, 0
+        file.descriptor, file.size = descriptor, 0
 
     def _mine(self) -> list[Path]:
         return sorted(self._files(self._host, None), key=lambda path: path.name)
@@ -193,6 +199,8 @@ class Journal:
             if path.exists() and path.stat().st_size <= read_to:
                 path.unlink(missing_ok=True)
                 self._read_to.pop(path, None)
+            return
+        if not read_to:
             return
         with file.lock:
             if file.path == path and file.size and file.size <= read_to:
@@ -250,6 +258,17 @@ def _locked(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _created(path: Path) -> int:
+    """A new file, which a crash leaves in its folder; its descriptor, to append to."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        _sync_folder(path.parent)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

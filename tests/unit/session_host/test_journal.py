@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from session_host import journal as journal_module
 from session_host.journal import Batch, Journal, JournalFull
 from session_host.reserve import RESERVE_BYTES
 from shared.domain.errors import Misconfigured
@@ -141,6 +142,25 @@ def test_an_append_that_the_disk_refuses_raises_and_leaves_no_half_line(
 
     assert drain(journal) == [1, 3]
     journal.close()
+
+
+def test_a_reader_that_looks_while_a_file_begins_leaves_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Journal(tmp_path, HostId("a"))
+    sync = journal_module._sync_folder
+
+    def look_meanwhile(folder: Path) -> None:
+        # The file is there, and nothing is in it.
+        assert opened.batch() is None
+        sync(folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal_module, "_sync_folder", look_meanwhile)
+        opened.append(SHOP, {"n": 1})
+
+    assert drain(opened) == [1]
+    opened.close()
 
 
 class _Usage(NamedTuple):
