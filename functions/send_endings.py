@@ -9,7 +9,7 @@ from shared.domain.jobs import Job, QueueName
 from shared.domain.message import MessageStatus, ParkedReason
 from shared.domain.outcome import Discard, Done, Failure, Outcome, Retry, Snooze
 from shared.domain.pace_writes import ClearRefusals, HoldMessage, RestrictChat, RestSession, SlowSession
-from shared.domain.pacing import SLOWED_FOR_S, restricted_for_s
+from shared.domain.pacing import restricted_for_s
 from shared.domain.writes import ErrorInfo, MoveMessage, Write
 from shared.hosts import protocol
 from shared.queues.policies import POLICIES
@@ -67,12 +67,12 @@ def _restricted(message: Sendable, answer: protocol.Refused, send_no: int) -> Ou
 
 def _limited(message: Sendable, answer: protocol.Refused, send_no: int) -> Outcome:
     """The whole connection waits: its group is paused in the same commit, so the job is claimable only afterwards."""
-    held = _held(message, answer, send_no, reason=ParkedReason.RATE_LIMITED, for_s=SLOWED_FOR_S)
+    held = _held(message, answer, send_no, reason=ParkedReason.RATE_LIMITED, for_s=None)
     return Snooze(delay_s=0.0, writes=(held, SlowSession(connection_id=message.connection_id)))
 
 
 def _held(
-    message: Sendable, answer: protocol.Refused, send_no: int, *, reason: ParkedReason, for_s: float
+    message: Sendable, answer: protocol.Refused, send_no: int, *, reason: ParkedReason, for_s: float | None
 ) -> HoldMessage:
     error = ErrorInfo(code=answer.code, detail=answer.detail, retryable=True)
     return HoldMessage(message_id=message.id, send_no=send_no, reason=reason, error=error, retry_in_s=for_s)

@@ -46,6 +46,7 @@ async def lock(connection: Connection, connection_id: ConnectionId) -> None:
 
 async def read(connection: Connection, ids: Sequence[ConnectionId]) -> list[Kept]:
     """What is kept about these connections, whose groups the caller has locked. Those that are gone are left out."""
+    await connection.execute(_SQL.lock_rows, list(ids))
     return [
         Kept(
             connection_id=row["id"],

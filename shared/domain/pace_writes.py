@@ -11,14 +11,15 @@ from shared.domain.writes import ErrorInfo, Write
 class HoldMessage(Write):
     """WhatsApp did not take it now, and it is no fault of the message: it waits again, its try given back.
 
-    Dropped unless the try `send_no` is the newest and runs. `error` stays to be seen while it waits.
+    Dropped unless the try `send_no` is the newest and runs. `error` stays to be seen while it waits. `retry_in_s` None:
+    when its connection goes on, which is not for this message to say.
     """
 
     message_id: MessageId
     send_no: int
     reason: ParkedReason
     error: ErrorInfo
-    retry_in_s: float
+    retry_in_s: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,8 +26,16 @@ SELECT q.id, $1
     ON CONFLICT ON CONSTRAINT job_groups_pk
     DO UPDATE SET turn = g.turn;
 
+-- name: lock_rows
+-- $1 connections. A try that counts itself in this moment has committed by then: read comes after it.
+SELECT p.connection_id
+  FROM send_paces p
+ WHERE p.connection_id = ANY($1::uuid[])
+ ORDER BY p.connection_id
+   FOR UPDATE;
+
 -- name: read
--- $1 connections. Read after their groups are locked: what a connection is to be and what has happened.
+-- $1 connections. Read after their groups and rows are locked: what a connection is to be and what has happened.
 SELECT c.id, c.config, c.deleted_at IS NOT NULL AS is_deleted, q.rate_per_minute AS service_rate, now() AS now,
        p.profile, p.profile_since, p.min_gap_s::float8 AS min_gap_s, p.day,
        coalesce(p.sent_today, 0) AS sent_today, coalesce(p.slow_level, 0) AS slow_level, p.held_until

@@ -20,6 +20,7 @@ from shared.domain.writes import StoreFromWire
 from shared.hosts import protocol
 from shared.queues import paces, sends
 from shared.queues.sweep import sweep
+from tests.contract.hosts.simulated_host import until
 from tests.integration.sending.conftest import Office, sent
 
 ANA, RUI, EVA = (f"551199999000{n}@s.whatsapp.net" for n in (1, 2, 3))
@@ -247,7 +248,8 @@ async def test_a_limit_of_whatsapp_stops_the_whole_session_then_it_goes_on_more_
 
     assert desk.sent == [first]
     assert await desk.waits(first, second) == [("queued", "rate_limited")] * 2
-    assert ((await desk.shown(first))["error"]["code"], (await desk.shown(first))["attempts"]) == ("RATE_OVERLIMIT", 0)
+    shown = await desk.shown(first)
+    assert (shown["error"]["code"], shown["attempts"], shown["next_attempt_at"]) == ("RATE_OVERLIMIT", 0, None)
     await desk.sweep()
     await desk.office.drain()
     assert desk.sent == [first]
@@ -464,6 +466,26 @@ async def test_a_sweep_waits_for_nobody_and_leaves_what_another_holds_for_the_ne
     await desk.sweep()
 
     assert not await pool.fetchval(still_due)
+
+
+# A transaction waits for a lock of another.
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+
+async def test_a_message_that_uses_up_the_day_while_a_sweep_looks_is_seen_by_it(desk: Desk) -> None:
+    pool = desk.office.queues.pool
+    await desk.config(pacing={"profile": "custom", "rate_per_minute": 600, "daily_cap": 1})
+    message = await desk.message(ANA)
+    await pool.execute("UPDATE send_paces SET look_at = now()")
+
+    async with asyncio.TaskGroup() as group, pool.acquire() as connection:
+        async with connection.transaction():
+            await tries.begin(connection, [Start(message_id=message, job_id="job")])
+            sweeping = group.create_task(desk.sweep())
+            await until(lambda: pool.fetchval(_WAITING))
+        await sweeping
+
+    assert (await desk.group())["reasons"] == ["rate_limited"]
 
 
 async def test_what_is_kept_of_chats_and_connections_goes_when_it_is_over(desk: Desk) -> None:
