@@ -19,6 +19,7 @@ from pydantic_settings import (
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from shared import secrets
@@ -285,6 +286,9 @@ def load() -> Settings:
         return Settings()
     except ValidationError as error:
         raise Misconfigured(explain(error)) from None
+    except SettingsError as error:
+        # Of one that should hold JSON. It names the field; its cause would quote the value.
+        raise Misconfigured(f"{error}.") from None
 
 
 @cache

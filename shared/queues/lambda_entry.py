@@ -84,7 +84,8 @@ class LambdaEntry:
         try:
             await self._work_off(await self._ready(), context)
         except* (Unavailable, *AWAY) as errors:
-            error = type(errors.exceptions[0]).__name__
+            first = errors.exceptions[0]
+            error = first.detail if isinstance(first, Unavailable) else type(first).__name__
             # What it holds is of no use: leases lapse, and another claim sees what became of the jobs.
             self._drain = None
         if error is None and not self._ledger.is_on:

@@ -102,6 +102,16 @@ def test_a_wrong_value_in_the_secret_is_named_and_not_shown(keep: Keep) -> None:
     assert "short" not in raised.value.detail
 
 
+def test_a_value_that_should_be_json_is_named_and_not_shown(keep: Keep) -> None:
+    keep(json.dumps({**VALUES, "ZAPHUB_SQS_QUEUE_URLS": "{hunter2"}))
+
+    with pytest.raises(Misconfigured, match='"sqs_queue_urls"') as raised:
+        load()
+
+    assert "hunter2" not in raised.value.detail
+    assert raised.value.__cause__ is None
+
+
 def test_an_arn_of_something_else_is_refused_before_anybody_is_asked(
     keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
