@@ -4,7 +4,9 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final
 
 from local.demo.errors import DemoStopped
@@ -21,6 +23,7 @@ _CALM_S: Final = 10  # after the pairing: uploads and first queries are over
 _SETTLE_S: Final = 120
 _LOOK_S: Final = 1.0
 _GIB_OF_MIB: Final = 1024
+_OTHERS: Final = ("api", "worker-1", "scheduler")
 # What may come and go by itself, per session host process: in MiB, threads, open files; connections are of all parts.
 _SLACK: Final = {"memory": 8.0, "threads": 4.0, "files": 6.0, "connections": 4.0}
 
@@ -49,6 +52,14 @@ class Sample:
     others: Held
     connections: int
     load: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Shift:
+    """What those who work write down, and when they stop; an exchange that was begun is finished."""
+
+    ledger: Ledger
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True)
@@ -117,10 +128,11 @@ async def run(stand: Stand, plan: Plan) -> Report:
     report = Report(plan.layout.sessions, plan.layout.children, base, full, pairing_s, seconds, one_per_s, all_per_s)
     before = await stand.sockets()
     async with asyncio.TaskGroup() as group:
-        traffic = [group.create_task(_work(stand, linked, number, plan, ledger)) for number in range(len(linked))]
+        shift = _Shift(ledger)
+        for number in range(len(linked)):
+            group.create_task(_work(stand, linked, number, plan, shift))
         await _sample(stand, plan, report)
-        for task in traffic:
-            task.cancel()
+        shift.is_over.set()
     after = await stand.sockets()
     report.reconnects = sum(connects - before[phone][1] for phone, (_, connects) in after.items())
     report.findings = await _settled(stand, linked, ledger)
@@ -128,7 +140,7 @@ async def run(stand: Stand, plan: Plan) -> Report:
 
 
 async def _burst(stand: Stand, linked: Sequence[Linked], ledger: Ledger, *, name: str) -> float:
-    """Messages per second on the wire, from the first frame to the last, of messages accepted all at once."""
+    """Messages per second, from the request that hands them over all at once to the last frame on the wire."""
     each = max(_BURST // len(linked), 1)
     before = len(await stand.wire())
 
@@ -149,18 +161,18 @@ async def _burst(stand: Stand, linked: Sequence[Linked], ledger: Ledger, *, name
     return each * len(linked) / (time.monotonic() - began)
 
 
-async def _work(stand: Stand, linked: Sequence[Linked], session: int, plan: Plan, ledger: Ledger) -> None:
-    """Send one and get one, again and again, until cancelled; sessions begin one after the other."""
-    one = linked[session]
+async def _work(stand: Stand, linked: Sequence[Linked], session: int, plan: Plan, shift: _Shift) -> None:
+    """Send one and get one, again and again; sessions begin one after the other."""
     due = time.monotonic() + plan.every_s * session / len(linked)
-    number = 0
-    while True:
-        await asyncio.sleep(max(due - time.monotonic(), 0))
+    for number in count():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(due - time.monotonic(), 0)):
+                await shift.is_over.wait()
+        if shift.is_over.is_set():
+            return
         due += plan.every_s
         contact = contact_of(session, number % CHATS)
-        # What was begun is finished, so that the ledger knows of all that was accepted.
-        await asyncio.shield(_exchange(stand, one, contact, f"{session}-{number}", ledger))
-        number += 1
+        await _exchange(stand, linked[session], contact, f"{session}-{number}", shift.ledger)
 
 
 async def _exchange(stand: Stand, one: Linked, contact: str, name: str, ledger: Ledger) -> None:
@@ -175,7 +187,8 @@ async def _sample(stand: Stand, plan: Plan, report: Report) -> None:
     for number in range(1, plan.samples + 1):
         await asyncio.sleep(max(began + number * plan.sample_s - time.monotonic(), 0))
         pids = stand.pids()
-        others = [one for name in ("api", "worker-1", "scheduler") for one in sampling.family(pids[name])]
+        # A part that is just started again is missing.
+        others = [one for name in _OTHERS if name in pids for one in sampling.family(pids[name])]
         report.samples.append(
             Sample(
                 at_s=round(time.monotonic() - began, 1),
