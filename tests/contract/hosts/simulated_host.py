@@ -28,7 +28,6 @@ from shared.db import connections, hosts
 from shared.db.pool import Pool
 from shared.domain.ids import DEFAULT_TENANT, ConnectionId, HostId
 from shared.domain.jid import Person
-from shared.domain.jid import Person
 from shared.hosts.protocol import Refused
 from shared.queues.runtime import Queues
 
@@ -42,36 +41,6 @@ class NoFiles:
     @asynccontextmanager
     async def opened(self, media_id: str) -> AsyncIterator[Refused]:
         yield Refused(code="MEDIA_GONE", detail=f"no {media_id}", permanent=True)
-
-
-class SharedMemory:
-    """What hosts have learned of numbers, without a database: kept for ever. `readdressed` are messages' new chats."""
-
-    def __init__(self) -> None:
-        self.known: dict[tuple[ConnectionId, str], Person | None] = {}
-        self.readdressed: dict[UUID, str] = {}
-        self.is_away = False
-
-    async def recall(self, session: ConnectionId, phones: Sequence[str]) -> dict[str, Person | None]:
-        self._require()
-        return {phone: self.known[session, phone] for phone in phones if (session, phone) in self.known}
-
-    async def learn(self, session: ConnectionId, answers: Mapping[str, Person | None]) -> None:
-        self._require()
-        self.known.update({(session, phone): person for phone, person in answers.items()})
-
-    async def forget(self, session: ConnectionId, phones: Sequence[str]) -> None:
-        self._require()
-        for phone in phones:
-            self.known.pop((session, phone), None)
-
-    async def readdress(self, message_id: UUID, jid: str) -> None:
-        self._require()
-        self.readdressed[message_id] = jid
-
-    def _require(self) -> None:
-        if self.is_away:
-            raise OSError("Postgres is away")
 
 
 class SharedMemory:
