@@ -16,10 +16,14 @@ SENT: Final = frozenset({"sent", "delivered", "read", "played"})
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A message that a client sent or a contact wrote. No two of a run have the same text, no two sessions a chat."""
+    """A message that a client sent or a contact wrote. No two of a run have the same text, no two sessions a chat.
+
+    `at_s`: when, by the monotonic clock of whoever runs it.
+    """
 
     chat: str
     text: str
+    at_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -73,7 +77,7 @@ def findings(evidence: Evidence) -> Findings:
     """Count. `lost`: accepted and never on the wire. `doubled`: there under two ids, so that phones show it twice.
 
     `swallowed`: written by a contact and not stored. The library acknowledges before it hands a message over, so what
-    it holds when its process is killed is lost to any program; more than a few of them are a defect of ours.
+    it holds when its process is killed is lost to any program; one that was written at another time is ours to explain.
     """
     ids: dict[str, set[str]] = defaultdict(set)
     for row in evidence.wire:

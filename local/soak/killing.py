@@ -18,9 +18,13 @@ _BACK_S: Final = 120
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One kill: `seconds` from it until each session that lost its socket had logged in again, the last one's last."""
+    """One kill: `seconds` from it until each session that lost its socket had logged in again, the last one's last.
+
+    `at_s`: when, by the monotonic clock.
+    """
 
     part: str
+    at_s: float
     seconds: list[float]
 
 
@@ -39,7 +43,7 @@ async def kill_a_child(stand: Stand, chance: Random) -> Kill:
                 back.setdefault(phone, time.monotonic() - began)
         is_replaced = pid is not None and pid != pids[part]
         if is_replaced and all(is_connected for is_connected, _ in now.values()):
-            return Kill(part, sorted(back.values()))
+            return Kill(part, began, sorted(back.values()))
         if time.monotonic() - began > _BACK_S:
             raise DemoStopped(f"Not every session was connected again {_BACK_S} s after {part} was killed.")
         await asyncio.sleep(_LOOK_S)

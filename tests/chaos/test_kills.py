@@ -28,5 +28,5 @@ async def test_hosts_that_are_killed_while_they_send_lose_and_double_nothing(sta
     assert (found.wrong_status, found.webhooks_wrong, found.stored_twice) == ([], [], [])
     # A doubt lasts only where a frame was made ready and did not leave: one a session and a kill at the most.
     assert len(report.resolved) <= layout.sessions // layout.children * KILLS
-    assert report.still_in_doubt == []
+    assert (report.still_in_doubt, report.unexplained) == ([], [])
     assert report.holds

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from local.demo.sink import Sink
-from local.soak import telling
+from local.soak import kills, telling
 from local.soak.evidence import Evidence, Ledger, Letter, findings
+from local.soak.killing import Kill
 from local.soak.main import main
 from local.soak.sampling import Held, held, hosts
 from local.soak.steady import Report, Sample
@@ -67,6 +68,20 @@ def test_a_run_whose_threads_grow_does_not_hold_and_names_them(capsys: pytest.Ca
 def test_a_lost_message_or_a_session_that_had_to_come_back_does_not_hold() -> None:
     assert not report(lost=True).holds
     assert not report(reconnects=1).holds
+
+
+@pytest.mark.parametrize(("written_s", "is_explained"), [(98.5, True), (100.5, True), (90.0, False), (150.0, False)])
+def test_what_is_not_stored_is_explained_by_a_kill_only_when_one_was_near(
+    written_s: float, *, is_explained: bool
+) -> None:
+    ledger = Ledger(written=[Letter("5521900000001", "in", at_s=written_s)])
+    dead = [Kill("session-host-child-1", at_s=10.0, seconds=[5.0]), Kill("session-host-child-2", 100.0, [5.0])]
+
+    found = kills.judged(findings(Evidence(ledger, [], [], [], Sink("whsec_unused"))), ledger, dead, [], sending_s=1.0)
+
+    assert found.findings.swallowed == ["in"]
+    assert found.unexplained == ([] if is_explained else ["in"])
+    assert found.holds is is_explained
 
 
 def test_the_processes_of_a_host_are_added_up_and_one_that_is_gone_holds_nothing() -> None:
