@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from local.environment import CHECKOUT
 from local.packaging import contents
 from local.packaging.archive import Zip, write
 from local.packaging.roles import ROLES
@@ -23,14 +24,16 @@ DEFAULT_PYTHON: Final = "3.12"
 _VARIABLES: Final = "packages.tfvars.json"
 
 
-def build(role: str, *, arch: str, python: str, out: Path, interpreter: str | None = None) -> Zip:
+def build(
+    role: str, *, arch: str, python: str, out: Path, interpreter: str | None = None, checkout: Path = CHECKOUT
+) -> Zip:
     """Build one role's zip in `out`, with the bytecode of this interpreter, or with none.
 
     Raises NoPackages, and ValueError when it is larger than AWS takes.
     """
     with tempfile.TemporaryDirectory(prefix="zaphub-zip-") as name:
         folder = Path(name)
-        contents.fill(folder, ROLES[role], arch=arch, python=python)
+        contents.fill(folder, ROLES[role], arch=arch, python=python, checkout=checkout)
         contents.note(folder, contents.versions(folder))
         if interpreter is not None:
             contents.compile_all(folder, interpreter)

@@ -29,30 +29,31 @@ class NoPackages(Exception):
     """The pinned wheels cannot be had here; says why."""
 
 
-def sources(role: Role) -> list[Path]:
+def sources(role: Role, checkout: Path = CHECKOUT) -> list[Path]:
     """The files of ours that the handlers import, at their start or later, and those that they read."""
-    finder = ModuleFinder(path=[str(CHECKOUT)])
+    finder = ModuleFinder(path=[str(checkout)])
     for handler in role.handlers:
         finder.import_hook(handler.rpartition(".")[0])
     files = (getattr(module, "__file__", None) for module in finder.modules.values())
     ours = {Path(file) for file in files if file}
-    data = {path for folder in role.data for path in (CHECKOUT / folder).iterdir() if path.suffix in _DATA}
-    return sorted(path.relative_to(CHECKOUT) for path in ours | data)
+    data = {path for folder in role.data for path in (checkout / folder).iterdir() if path.suffix in _DATA}
+    return sorted(path.relative_to(checkout) for path in ours | data)
 
 
-def fill(folder: Path, role: Role, *, arch: str, python: str) -> None:
+def fill(folder: Path, role: Role, *, arch: str, python: str, checkout: Path = CHECKOUT) -> None:
     """Make the zip's content in an empty folder. Raises NoPackages."""
-    _wheels(folder, role, arch=arch, python=python)
+    pins = without((checkout / "requirements" / role.requirements).read_text(encoding="utf-8"), role.left_out)
+    _wheels(folder, pins, arch=arch, python=python)
     _strip(folder)
-    for path in sources(role):
+    for path in sources(role, checkout):
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(CHECKOUT / path, target)
+        shutil.copyfile(checkout / path, target)
 
 
 def compile_all(folder: Path, interpreter: str) -> None:
     """Write bytecode that is never checked against its source: a function's folder is read-only."""
-    command = [interpreter, "-I", "-m", "compileall", "-q", "-j", "1", "--invalidation-mode", "unchecked-hash"]
+    command = [interpreter, "-P", "-m", "compileall", "-q", "-j", "1", "--invalidation-mode", "unchecked-hash"]
     # The path that a trace names is that in Lambda; a fixed seed orders the sets among the constants.
     command += ["-s", str(folder), "-p", "/var/task", str(folder)]
     environment = {"PATH": inherited()["PATH"], "PYTHONHASHSEED": "0"}
@@ -89,8 +90,7 @@ def _uv() -> str:
     return uv
 
 
-def _wheels(folder: Path, role: Role, *, arch: str, python: str) -> None:
-    pins = without((CHECKOUT / "requirements" / role.requirements).read_text(encoding="utf-8"), role.left_out)
+def _wheels(folder: Path, pins: str, *, arch: str, python: str) -> None:
     command = [_uv(), "pip", "install", "--quiet", "--no-config", "--no-deps", "--require-hashes", "--only-binary"]
     command += [":all:", "--link-mode", "copy", "--no-compile-bytecode", "--python-platform", _PLATFORMS[arch]]
     command += ["--python-version", python, "--target", str(folder), "-r", "-"]

@@ -21,7 +21,7 @@ class Role:
 # Bells come over SQS, and a container that serves one invocation at a time gains nothing from another event loop.
 _NOT_IN_A_LAMBDA: Final = frozenset({"redis", "taskiq-redis", "uvloop"})
 _TABLE: Final = table()
-# The last are those that Postgres' own is checked by.
+# The queries, and the roots by which Postgres' own certificate is checked.
 _DATA: Final = ("shared/db/sql", "shared/db/certificates")
 
 ROLES: Final[Mapping[str, Role]] = MappingProxyType(
