@@ -4,7 +4,7 @@ Keys: `level`, `time` (milliseconds), `msg`, then `sessionId`, `messageDbId`, `w
 event's fields. Code says `session_id=…`; the last processor gives the seed's spelling.
 
 A worker writes a line per job, so JSON lines go straight to the stream: the way through the standard library's logging
-costs four times as much. What is written as often as that is a `Form`, which costs a fifth of what is left.
+costs four times as much. What is written as often as that is a `Form`, which costs a third of what is left.
 """
 
 import json
