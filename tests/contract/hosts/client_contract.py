@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from session_host.whatsapp.port import (
+    CallOffered,
     ClientEvent,
     ClientSpec,
     Connected,
@@ -45,6 +46,7 @@ class Watched:
         self.events: asyncio.Queue[ClientEvent] = asyncio.Queue()
         self.seen: list[ClientEvent] = []
         self.recorded: list[WireRecord] = []
+        self.calls: asyncio.Queue[CallOffered] = asyncio.Queue()
         self.refuses_records = False
         self.client: WhatsAppClient = world.make_client(
             ClientSpec(
@@ -52,6 +54,7 @@ class Watched:
                 device_jid=device_jid,
                 emit=self.events.put_nowait,
                 record=self._record,
+                on_call=self.calls.put_nowait,
             )
         )
 
@@ -206,6 +209,24 @@ async def typing_and_reading_are_shown(world: World, phone: str) -> None:
     await watched.client.stop(deadline_s=5)
 
 
+async def a_call_is_told_and_can_be_declined(world: World, phone: str) -> None:
+    watched, _ = await paired(world, phone)
+    await world.call(phone, caller=CONTACT, call_id="C0FFEE")
+
+    async with asyncio.timeout(20):
+        call = await watched.calls.get()
+    answer = await watched.client.reject_call(call.wire_caller, call.call_id)
+
+    jid = f"{CONTACT}@s.whatsapp.net"
+    assert (call.call_id, call.caller, call.is_group) == ("C0FFEE", jid, False)
+    assert isinstance(answer, Shown)
+
+    async def declined() -> bool:
+        return (jid, "call_rejected") in await world.signals(phone)
+
+    await until(declined)
+
+
 async def a_file_that_came_in_can_be_fetched_and_one_that_is_gone_cannot(world: World, phone: str) -> None:
     watched, _ = await paired(world, phone)
     await world.inbound_file(phone, sender=CONTACT, data=b"a file")
@@ -313,6 +334,7 @@ CLAUSES: list[Callable[[World, str], Awaitable[None]]] = [
     a_message_without_its_file_is_refused_and_leaves_no_trace,
     the_secret_of_a_poll_is_there_for_its_votes,
     typing_and_reading_are_shown,
+    a_call_is_told_and_can_be_declined,
     a_file_that_came_in_can_be_fetched_and_one_that_is_gone_cannot,
     it_knows_who_is_on_whatsapp,
     what_comes_in_is_written_down_and_so_are_receipts,

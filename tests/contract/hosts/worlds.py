@@ -42,6 +42,7 @@ class World(Protocol):
     async def receipt(self, phone: str, wire_id: WireId, status: str) -> None: ...
     async def log_out(self, phone: str) -> None: ...
     async def replace(self, phone: str) -> None: ...
+    async def call(self, phone: str, *, caller: str, call_id: str) -> None: ...
     async def wire(self, phone: str) -> list[tuple[str, str]]: ...
     async def wire_types(self, phone: str) -> list[tuple[str, str]]: ...
     async def signals(self, phone: str) -> list[tuple[str, str]]: ...
@@ -74,6 +75,9 @@ class SimulatedWorld:
     async def replace(self, phone: str) -> None:
         self._server.replace(phone)
 
+    async def call(self, phone: str, *, caller: str, call_id: str) -> None:
+        self._server.call(phone, caller=caller, call_id=call_id)
+
     async def wire(self, phone: str) -> list[tuple[str, str]]:
         return [(one.wire_id, one.message.payload["text"]) for one in self._server.wire if one.session_phone == phone]
 
@@ -81,7 +85,7 @@ class SimulatedWorld:
         return [(one.wire_id, one.message.type) for one in self._server.wire if one.session_phone == phone]
 
     async def signals(self, phone: str) -> list[tuple[str, str]]:
-        kinds = {"composing": "typing"}
+        kinds = {"composing": "typing", "reject": "call_rejected"}
         return [(chat, kinds.get(second, "read")) for chat, second, *_ in self._server.signals]
 
     async def inbound_file(self, phone: str, *, sender: str, data: bytes) -> str:
@@ -125,6 +129,9 @@ class FakeServerWorld:
 
     async def replace(self, phone: str) -> None:
         await self._post("/faults", kind="replaced", session_phone=phone)
+
+    async def call(self, phone: str, *, caller: str, call_id: str) -> None:
+        await self._post("/calls", session_phone=phone, id=call_id, **{"from": caller})
 
     async def wire(self, phone: str) -> list[tuple[str, str]]:
         answer = await self._http.get("/wire", params={"session_phone": phone})
