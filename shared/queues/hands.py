@@ -239,7 +239,7 @@ class Hands:
                 self._call_hands(station, len(station.ahead) if hand.waits else 1)
             else:
                 self._let_go_of_stale()  # which is why there may be some and none to begin
-            self._room.set()
+            self._look_for_room()
             self._on_free(station.queue)
 
     def _begin(self, hand: _Hand) -> Sequence[Job]:
