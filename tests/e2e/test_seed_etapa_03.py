@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from functions import message_receive
+from functions.resources import open_resources
 from shared.db import connections
 from shared.db.pool import connect
 from shared.domain.errors import Conflict, NotFound
@@ -186,5 +187,5 @@ async def test_an_unknown_session_is_a_clear_error_and_no_job(queues: Queues) ->
 
 async def _drain(queues: Queues, queue: QueueName) -> None:
     work = message_receive.queue.work
-    drain = Drain(queues, {queue: work}, None, slots={queue: 5}, worker="test")
-    await drain.until_idle()
+    async with open_resources(queues) as use:
+        await Drain(queues, {queue: work}, use, slots={queue: 5}, worker="test").until_idle()
