@@ -44,6 +44,8 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
         "end_to_end": Metric("messages/s", "accepted to sent, through API, worker and host stub"),
         "end_to_end_batch": Metric("messages/s", "accepted in batches of 30 to sent"),
         "cpu_end_to_end": Metric("CPU s per 1,000 messages", "CPU of API, worker and servers", is_less_better=True),
+        "end_to_end_c50": Metric("messages/s", "accepted to sent, where a worker sends 50 at once in the place of 5"),
+        "cpu_end_to_end_c50": Metric("CPU s per 1,000 messages", "CPU of them, 50 at once", is_less_better=True),
         "send_202": Metric("requests/s", "POST …/send answered 202, 50 clients"),
         "send_burst_p50": Metric("ms", "POST …/send answered 202, 50 at once in bursts, median", is_less_better=True),
         "send_burst_p99": Metric("ms", "POST …/send answered 202, 50 at once in bursts, p99", is_less_better=True),

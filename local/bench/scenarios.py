@@ -106,6 +106,14 @@ def _end_to_end(setup: Setup) -> Mapping[str, Measure]:
     return {one.name: system_measures.end_to_end(setup.stand, one, messages=setup.jobs(3_000)) for one in systems}
 
 
+def _end_to_end_wide(setup: Setup) -> Mapping[str, Measure]:
+    wide = system_measures.WIDE
+    systems: list[System] = [ZapHubService(setup.stand, at_once=wide)]
+    if setup.node is not None:
+        systems.append(SeedNode(setup.stand, setup.node, at_once=wide))
+    return {one.name: system_measures.end_to_end_wide(setup.stand, one, messages=setup.jobs(6_000)) for one in systems}
+
+
 def _end_to_end_batch(setup: Setup) -> Mapping[str, Measure]:
     systems: list[System] = [ZapHubService(setup.stand)]
     if setup.node is not None:
@@ -155,6 +163,9 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "fairness": Scenario("fairness", ("fairness",), _fairness),
     "crash": Scenario("crash recovery", ("crash_recovery", "crash_lost", "crash_ended_twice"), _crash, most_rounds=1),
     "end_to_end": Scenario("accepted to sent", ("end_to_end", "cpu_end_to_end"), _end_to_end),
+    "end_to_end_c50": Scenario(
+        "accepted to sent, 50 at once", ("end_to_end_c50", "cpu_end_to_end_c50"), _end_to_end_wide
+    ),
     "end_to_end_batch": Scenario("accepted in batches to sent", ("end_to_end_batch",), _end_to_end_batch),
     "send_202": Scenario("requests answered 202", ("send_202",), _send),
     "send_bursts": Scenario("requests answered 202, in bursts", ("send_burst_p50", "send_burst_p99"), _send_bursts),

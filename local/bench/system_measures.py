@@ -19,6 +19,7 @@ Measure = Callable[[], Mapping[str, float]]
 _WARM_UP: Final = 200
 # Two hundred batches for two hundred sessions, of which each sends one message at a time.
 _BATCH: Final = 30
+WIDE: Final = 50
 _START_S: Final = 60.0
 _STALL_S: Final = 60.0
 _LOOK_EVERY_S: Final = 0.2
@@ -53,6 +54,16 @@ def end_to_end_batch(stand: Stand, system: System, *, messages: int) -> Measure:
             _last_sent(stand, door, _WARM_UP)
             batch = _BATCH if system.takes_batches else 1
             return {"end_to_end_batch": _timed(stand, door, messages=messages, before=_WARM_UP, batch=batch)}
+
+    return run
+
+
+def end_to_end_wide(stand: Stand, system: System, *, messages: int) -> Measure:
+    """As `end_to_end`; what it is worth to send more than the default at once."""
+    measured = end_to_end(stand, system, messages=messages)
+
+    def run() -> Mapping[str, float]:
+        return {f"{name}_c{WIDE}": value for name, value in measured().items()}
 
     return run
 

@@ -17,8 +17,8 @@ from local.ports import free_port
 
 _SESSIONS: Final = 200
 _HOST: Final = "bench-host"
-# As in the seed, and the default of ours.
-_CONCURRENCY: Final = 5
+# Messages of one worker that are sent at once: as in the seed, and the default of ours.
+AT_ONCE: Final = 5
 _REGISTER: Final = "INSERT INTO hosts (id, address, capacity) VALUES ($1, $2, 1000)"
 # $1 host, $2 how many.
 _CONNECTIONS: Final = """
@@ -57,11 +57,12 @@ class System(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ZapHubService:
-    """One API process, one worker, and a stub in the place of the session host; every setting but the rate default."""
+    """One API process, one worker, and a stub in the place of the session host; settings are default but the rate's."""
 
     stand: Stand
     name: str = "zaphub"
     takes_batches: bool = True
+    at_once: int = AT_ONCE
 
     @contextmanager
     def open(self, *, with_worker: bool) -> Iterator[Door]:
@@ -79,6 +80,7 @@ class ZapHubService:
             "ZAPHUB_SECRET_KEY": secrets.token_urlsafe(32),
             "ZAPHUB_HOST_TOKEN": secrets.token_urlsafe(32),
             "ZAPHUB_SEND_RATE_PER_MINUTE": "0",
+            "ZAPHUB_CONCURRENCY": f"message:send={self.at_once}",
         }
         commands = {"api": part.api_command(host="127.0.0.1", port=port)}
         if with_worker:
@@ -99,6 +101,7 @@ class SeedNode:
     folder: Path
     name: str = "seed-node"
     takes_batches: bool = False
+    at_once: int = AT_ONCE
 
     @contextmanager
     def open(self, *, with_worker: bool) -> Iterator[Door]:
@@ -110,7 +113,7 @@ class SeedNode:
             self.stand.ask(statement, url=url)
         port = free_port("127.0.0.1")
         spec = json.dumps(
-            {"postgres": url, "redis": str(self.stand.valkey.socket), "port": port, "concurrency": _CONCURRENCY}
+            {"postgres": url, "redis": str(self.stand.valkey.socket), "port": port, "concurrency": self.at_once}
         )
         commands = {"api": ["node", str(sources / "api.mjs"), spec]}
         if with_worker:
