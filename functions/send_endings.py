@@ -60,7 +60,7 @@ def refused(job: Job, message: Sendable, answer: protocol.Refused, send_no: int)
 def _restricted(message: Sendable, answer: protocol.Refused, send_no: int) -> Outcome:
     """Only this chat waits: the message keeps its place in it, and the others of the connection go on."""
     for_s = restricted_for_s(message.refusals)
-    restrict = RestrictChat(connection_id=message.connection_id, jid=message.jid, for_s=for_s)
+    restrict = RestrictChat(message_id=message.id, for_s=for_s)
     held = _held(message, answer, send_no, reason=ParkedReason.CHAT_RESTRICTED, for_s=for_s)
     return Snooze(delay_s=for_s, writes=(held, restrict))
 

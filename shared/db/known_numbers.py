@@ -85,8 +85,11 @@ async def _learn_aliases(connection: Connection, seen: Sequence[Alias]) -> None:
         [one.jid for one in seen if one.lid != one.jid],
     )
     if news:
-        columns = ([row[name] for row in news] for name in ("connection_id", "alias_jid", "chat_jid"))
-        await connection.execute(_SQL.fold_chats, *columns)
+        connections, aliases, chats = (
+            [row[name] for row in news] for name in ("connection_id", "alias_jid", "chat_jid")
+        )
+        await connection.execute(_SQL.fold_chats, connections, aliases, chats)
+        await connection.execute(_SQL.fold_holds, connections, aliases)
 
 
 async def forget(connection: Connection, connection_id: ConnectionId, phones: Sequence[str]) -> None:

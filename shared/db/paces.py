@@ -156,7 +156,7 @@ async def hold_messages(connection: Connection, writes: Sequence[HoldMessage]) -
 
 async def restrict_chats(connection: Connection, writes: Sequence[RestrictChat]) -> None:
     for write in writes:
-        await connection.execute(_SQL.restrict_chat, write.connection_id, write.jid, write.for_s)
+        await connection.execute(_SQL.restrict_chat, write.message_id, write.for_s)
 
 
 async def clear_refusals(connection: Connection, writes: Sequence[ClearRefusals]) -> None:

@@ -24,10 +24,9 @@ class HoldMessage(Write):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestrictChat(Write):
-    """WhatsApp restricts a chat: nothing is sent to it for `for_s`. Each counts."""
+    """WhatsApp restricts this message's chat: nothing is sent to it, by any name, for `for_s`. Each counts."""
 
-    connection_id: ConnectionId
-    jid: str
+    message_id: MessageId
     for_s: float
 
 

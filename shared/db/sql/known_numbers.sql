@@ -48,6 +48,10 @@ UPDATE messages m
          SELECT 1 FROM messages o
           WHERE o.connection_id = m.connection_id AND o.source = 'phone' AND o.jid = n.chat AND o.message_id = m.message_id);
 
+-- name: fold_holds
+-- Parallel arrays: $1 connections, $2 aliases. What is held back under the alias alone is held under the number's chat.
+SELECT chat_holds_fold_v1($1, $2);
+
 -- name: fold_writers
 -- Parallel arrays: $1 connections, $2 aliases, $3 JIDs with their numbers, $4 groups. What they wrote there under the alias alone is theirs by
 -- number from now on: an edit or a reaction of theirs means it.

@@ -106,14 +106,14 @@ SELECT m.connection_id, h.wanted
  CROSS JOIN LATERAL message_hold_v2(n.id, n.send_no, n.reason, n.error, n.retry_in_s) h(wanted);
 
 -- name: restrict_chat
--- $1 connection, $2 chat, $3 seconds.
-SELECT chat_restrict_v1($1, $2, $3);
+-- $1 a message to the chat, $2 seconds.
+SELECT chat_restrict_v2($1, $2);
 
 -- name: lift_chat
 -- $1 connection, $2 chat. It is written to again; zero rows: it was not restricted.
 DELETE FROM chat_holds k
  WHERE k.connection_id = $1
-   AND k.jid = $2
+   AND k.jid = chat_hold_key_v1($1, $2)
    AND k.reason = 'chat_restricted'
 RETURNING k.refusals;
 
@@ -124,7 +124,7 @@ SELECT j.pk
   JOIN jobs j ON j.pk = m.job_pk AND j.position IS NOT NULL AND CASE j.state WHEN 'delayed' THEN true END
  WHERE m.status IN ('queued', 'scheduled')
    AND m.connection_id = $1
-   AND m.jid = $2
+   AND chat_hold_key_v1(m.connection_id, m.jid) = chat_hold_key_v1($1, $2)
  LIMIT $3;
 
 -- name: lift_heard
@@ -134,13 +134,13 @@ WITH lifted AS (
           SET until = now()
          FROM unnest($1::uuid[], $2::text[]) w(connection_id, jid)
         WHERE k.connection_id = w.connection_id
-          AND k.jid = w.jid
+          AND k.jid = chat_hold_key_v1(w.connection_id, w.jid)
           AND k.reason = 'chat_restricted'
           AND k.until > now()
        RETURNING k.connection_id, k.jid)
 SELECT j.pk
   FROM lifted l
-  JOIN messages m ON m.status IN ('queued', 'scheduled') AND m.connection_id = l.connection_id AND m.jid = l.jid
+  JOIN messages m ON m.status IN ('queued', 'scheduled') AND m.connection_id = l.connection_id AND chat_hold_key_v1(m.connection_id, m.jid) = l.jid
   JOIN jobs j ON j.pk = m.job_pk AND j.position IS NOT NULL AND CASE j.state WHEN 'delayed' THEN true END;
 
 -- name: make_due
@@ -160,7 +160,7 @@ SELECT j.job_key
 UPDATE chat_holds k
    SET refusals = 0
  WHERE k.connection_id = $1
-   AND k.jid = $2;
+   AND k.jid = chat_hold_key_v1($1, $2);
 
 -- name: slow_session
 -- $1 connection, $2 seconds, $3 seconds in which it recovers one halving, $4 halvings at most.

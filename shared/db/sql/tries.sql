@@ -4,7 +4,7 @@
 -- Parallel arrays: $1 message ids, $2 job ids, $3 the try that may be begun over, or NULL. Commits before the host is asked.
 SELECT id, begun, connection_id, status, jid, type, payload, on_unknown, unknown_for_s, wa_message_id, reply_to, mentions, send_no, send_epoch,
        send_host, send_device, session_status, device_jid, lease_epoch, host_id, address, wait_s, wait_reason, types, jitter_s, refusals
-  FROM message_tries_begin_v2($1, $2, $3);
+  FROM message_tries_begin_v3($1, $2, $3);
 
 -- name: record_sent
 -- Parallel arrays: $1 message ids, each once, $2 send numbers, $3 wire ids, $4 when. One row for each that moved.
