@@ -1,25 +1,25 @@
 """What each call about a connection changes, in one transaction each: rows, event and job together or none of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from api import connection_proxies
+from api import connection_proxies, connection_webhooks
 from api.auth import Principal
 from api.inputs import CreateConnection, PatchConnection
 from api.resources import Resources
-from shared.db import connections, idempotency, lifecycle, message_bulk, messages, webhooks
+from shared.db import connections, idempotency, lifecycle, message_bulk, messages
 from shared.db.idempotency import KeyedRequest
-from shared.db.pool import Connection, Record
+from shared.db.pool import TAKEN, Connection, Record
 from shared.domain.connection_config import ConnectionConfig
-from shared.domain.errors import Conflict, InvalidInput, NotFound
+from shared.domain.errors import Conflict, NotFound
 from shared.domain.ids import ConnectionId
 from shared.domain.jobs import Enqueued, JobState, QueueName
 from shared.domain.message import MessageStatus
 from shared.domain.session import SessionStatus, may_move
-from shared.egress.target import Rule, Target
-from shared.queues import ledger, new_jobs
+from shared.egress.target import Target
+from shared.queues import admin, ledger, new_jobs
 from shared.queues.paces import fit as fit_paces
 from shared.queues.policies import POLICIES
 from shared.queues.runtime import Transaction
@@ -59,7 +59,7 @@ async def create(parts: Resources, caller: Principal, wanted: CreateConnection, 
 
     Raises InvalidInput for a webhook that may not be, Conflict when the external id or the idempotency key is taken.
     """
-    target = await _judged(parts, wanted.webhook_url)
+    target = await connection_webhooks.judge(parts, wanted.webhook_url)
     await connection_proxies.judge(parts, wanted.config)
     async with parts.queues.transaction() as tx:
         return await create_within(tx, parts, caller, wanted, keyed, target=target)
@@ -74,10 +74,13 @@ async def create_within(
     *,
     target: Target | None = None,
 ) -> Changed:
-    """`create` in the caller's transaction, for a webhook URL that was judged. Raises Conflict as it does."""
+    """`create` in the caller's transaction, for a webhook URL that was judged.
+
+    Raises Conflict as it does, and NotFound when an earlier request made the connection and it was deleted since.
+    """
     made_before = keyed and await idempotency.begin(tx.connection, keyed)
     if made_before:
-        return replace(await _open(tx, ConnectionId(UUID(made_before["connection_id"]))), is_repeated=True)
+        return await _made_before(tx, caller, UUID(made_before["connection_id"]))
     connection_id = ConnectionId(uuid4())
     if wanted.external_id is not None:
         await lifecycle.release_external_id(tx.connection, wanted.external_id, tenant_id=caller.tenant_id)
@@ -114,7 +117,7 @@ async def create_within(
 
 async def patch(parts: Resources, caller: Principal, connection_id: UUID, wanted: PatchConnection) -> Changed:
     """Change what is given. Raises NotFound, InvalidInput, and Conflict when another connection has the external id."""
-    target = await _judged(parts, wanted.webhook_url)
+    target = await connection_webhooks.judge(parts, wanted.webhook_url)
     await connection_proxies.judge(parts, wanted.config)
     async with parts.queues.transaction() as tx:
         row = await _locked(tx, caller, connection_id)
@@ -126,19 +129,23 @@ async def patch(parts: Resources, caller: Principal, connection_id: UUID, wanted
                 tx.connection, external_id, tenant_id=caller.tenant_id, besides=row["id"]
             ):
                 raise _external_id_taken()
-        await lifecycle.update(
-            tx.connection,
-            row["id"],
-            label=row["label"] if wanted.label is None else wanted.label,
-            external_id=external_id,
-            config=row["config"] if wanted.config is None else wanted.config.to_store(),
-            metadata=row["metadata"] if wanted.metadata is None else wanted.metadata,
-        )
+        try:
+            await lifecycle.update(
+                tx.connection,
+                row["id"],
+                label=row["label"] if wanted.label is None else wanted.label,
+                external_id=external_id,
+                config=row["config"] if wanted.config is None else wanted.config.to_store(),
+                metadata=row["metadata"] if wanted.metadata is None else wanted.metadata,
+            )
+        except TAKEN:
+            # Whoever has it by now took it since we looked.
+            raise _external_id_taken() from None
         if wanted.config is not None:
             await _limit(tx.connection, row["id"], wanted.config)
             await connection_proxies.keep(tx.connection, parts, row["id"], wanted.config)
             tx.ring(QueueName.MESSAGE_SEND)
-        secret = await _patch_webhook(tx.connection, parts, wanted, row, target)
+        secret = await connection_webhooks.keep(tx.connection, parts, caller, row["id"], wanted, target)
         return Changed(connection=await lifecycle.shown(tx.connection, row["id"]), webhook_secret=secret)
 
 
@@ -199,6 +206,18 @@ async def delete_within(tx: Transaction, caller: Principal, connection_id: UUID)
     return Changed(connection=shown, job=job, queue=QueueName.SESSION_CLOSE)
 
 
+async def _made_before(tx: Transaction, caller: Principal, connection_id: UUID) -> Changed:
+    """What an earlier request with the same key made, as it is now; its owner may have closed it, so nothing opens."""
+    found = await connections.get_object(
+        tx.connection, connection_id, tenant_id=caller.tenant_id, allowed=caller.connection_ids
+    )
+    if found is None:
+        raise NotFound("The connection that this request made is deleted. Use a new key for a new one.")
+    job = await admin.get_job(tx.connection, f"session-init-{connection_id}")
+    opening = None if job is None else Enqueued(pk=job.pk, job_id=job.id, state=job.state, deduplicated=True)
+    return Changed(connection=found, job=opening, is_repeated=True)
+
+
 async def _open(tx: Transaction, connection_id: ConnectionId, *, anew: bool = False) -> Changed:
     """Enqueue `session:init` with its event, or return the one that is pending."""
     shown = await lifecycle.shown(tx.connection, connection_id)
@@ -256,13 +275,6 @@ async def _locked(tx: Transaction, caller: Principal, connection_id: UUID, *, ev
     return row
 
 
-async def _judged(parts: Resources, url: str | None) -> Target | None:
-    """A webhook URL that may be called. Asks a name server, so it comes before the transaction."""
-    if url is None:
-        return None
-    return await Rule(allow=tuple(parts.settings.webhook_allow_networks)).check(url)
-
-
 async def _limit(connection: Connection, connection_id: ConnectionId, config: ConnectionConfig) -> None:
     """Give its sends a rate of their own, or the queue's, their weight and their pace; the row says so already."""
     await ledger.set_group(
@@ -273,25 +285,6 @@ async def _limit(connection: Connection, connection_id: ConnectionId, config: Co
         weight=config.send_weight,
     )
     await fit_paces(connection, connection_id)
-
-
-async def _patch_webhook(
-    connection: Connection, parts: Resources, wanted: PatchConnection, row: Record, target: Target | None
-) -> str | None:
-    """Move, make, take away or re-key the connection's own endpoint; returns a secret that was made."""
-    sealer = Sealer(parts.settings.secret_key)
-    secret = wanted.webhook_secret.get_secret_value() if wanted.webhook_secret else None
-    if "webhook_url" in wanted.model_fields_set:
-        registered = await endpoints.set_for_connection(connection, row["id"], target, sealer=sealer, secret=secret)
-        return registered.new_secret if registered else None
-    if secret is not None:
-        endpoint = await webhooks.of_connection(connection, row["id"])
-        if endpoint is None:
-            raise InvalidInput(
-                "This connection has no webhook_url; give one with the secret.", pointer="/webhook_secret"
-            )
-        await endpoints.set_secret(connection, endpoint.id, secret, sealer=sealer, pointer="/webhook_secret")
-    return None
 
 
 def _external_id_taken() -> Conflict:

@@ -36,6 +36,8 @@ AWAY = (
 )
 # Two transactions met; the same transaction, run again, goes through.
 COLLISION = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+# Another row has a value that only one may have; the transaction can only end.
+TAKEN = asyncpg.UniqueViolationError
 
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 30.0

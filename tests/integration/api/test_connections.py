@@ -7,8 +7,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from shared.db import api_keys
+from shared.db.api_keys import Scope
 from shared.db.pool import Connection
+from shared.domain.ids import TenantId
 from tests.integration.api.conftest import Ledger
+from tests.integration.api.test_lock_order import waiting_for_a_lock
 
 
 async def test_a_new_connection_comes_with_its_opening_job(api: httpx.AsyncClient, database: Connection) -> None:
@@ -137,6 +141,67 @@ async def test_a_key_makes_creation_repeatable(api: httpx.AsyncClient, database:
     assert len({answer.json()["connection"]["id"] for answer in answers}) == 1
     assert await database.fetchval("SELECT count(*) FROM connections") == 1
     assert (other.status_code, other.json()["code"]) == (409, "IDEMPOTENCY_CONFLICT")
+
+
+async def test_a_repeated_creation_only_says_what_became_of_the_connection(
+    api: httpx.AsyncClient, database: Connection, ledger: Ledger
+) -> None:
+    headers = {"Idempotency-Key": "create-1"}
+    made = (await api.post("/connections", json={"label": "a"}, headers=headers)).json()
+    path = f"/connections/{made['connection']['id']}"
+    # Long ago: its opening has ended, and its owner wants it offline by now.
+    await database.execute("UPDATE jobs SET state = 'completed', finished_at = now(), dedupe = NULL")
+    await api.post(f"{path}/stop")
+    before = await ledger.rows()
+
+    repeated = await api.post("/connections", json={"label": "a"}, headers=headers)
+    rows = await ledger.rows()
+    await database.execute("DELETE FROM jobs WHERE state = 'completed'")
+    cleaned = await api.post("/connections", json={"label": "a"}, headers=headers)
+    await api.delete(path)
+    deleted = await api.post("/connections", json={"label": "a"}, headers=headers)
+
+    assert repeated.status_code == 202
+    assert repeated.json()["connection"]["id"] == made["connection"]["id"]
+    assert repeated.json()["job"] == {**made["job"], "state": "completed", "deduplicated": True}
+    assert repeated.json()["deduplicated"] is True
+    assert rows == before
+    assert (cleaned.status_code, cleaned.json().get("job")) == (202, None)
+    assert (deleted.status_code, deleted.json()["code"]) == (404, "NOT_FOUND")
+    assert await database.fetchval("SELECT count(*) FROM jobs WHERE name = 'init-session'") == 0
+
+
+async def test_an_external_id_that_another_change_is_just_taking_is_a_conflict(
+    api: httpx.AsyncClient, database: Connection, connection: dict[str, Any]
+) -> None:
+    other = (await api.post("/connections", json={"label": "b"})).json()["connection"]["id"]
+
+    async with asyncio.TaskGroup() as group, database.transaction():
+        await database.execute("UPDATE connections SET external_id = 'x' WHERE id = $1", other)
+        asked = group.create_task(api.patch(f"/connections/{connection['id']}", json={"external_id": "x"}))
+        await waiting_for_a_lock(database)
+
+    answer = asked.result()
+    assert (answer.status_code, answer.json()["code"]) == (409, "IDEMPOTENCY_CONFLICT")
+
+
+async def test_the_webhook_url_of_another_tenant_s_connection_is_that_tenant_s(
+    api: httpx.AsyncClient, database: Connection
+) -> None:
+    tenant = TenantId(uuid4())
+    await database.execute("INSERT INTO tenants (id, name) VALUES ($1, 'another')", tenant)
+    _, key = await api_keys.create(database, tenant_id=tenant, name="t", scopes=[Scope.ADMIN])
+    theirs = {"Authorization": f"Bearer {key}"}
+    made = (await api.post("/connections", json={"label": "theirs"}, headers=theirs)).json()["connection"]
+
+    answer = await api.patch(
+        f"/connections/{made['id']}", json={"webhook_url": "https://192.0.2.7/hook"}, headers=theirs
+    )
+
+    assert answer.json()["webhook_url"] == "https://192.0.2.7/hook"
+    assert (await api.get("/webhooks")).json()["data"] == []
+    [shown] = (await api.get("/webhooks", headers=theirs)).json()["data"]
+    assert shown["connection_id"] == made["id"]
 
 
 async def test_lists_go_page_by_page_newest_first(api: httpx.AsyncClient) -> None:

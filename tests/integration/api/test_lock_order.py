@@ -10,7 +10,7 @@ from shared.db.pool import Connection, connect
 from tests.integration.api.test_queues import dead_messages
 
 
-async def _waiting_for_a_lock(database: Connection) -> None:
+async def waiting_for_a_lock(database: Connection) -> None:
     """Return once a statement of this database waits for another's lock."""
     async with asyncio.timeout(10):
         while not await database.fetchval(
@@ -51,7 +51,7 @@ async def test_the_group_is_free_while_the_connection_is_waited_for(
         await moving.start()
         await mover.execute("SELECT 1 FROM connections FOR UPDATE")
         asked = group.create_task(api.request(method, url, json=body))
-        await _waiting_for_a_lock(database)
+        await waiting_for_a_lock(database)
         await mover.execute("SELECT 1 FROM job_groups FOR UPDATE NOWAIT")
         await moving.commit()
 
