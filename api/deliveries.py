@@ -124,7 +124,7 @@ async def replay(parts: Resources, caller: Principal, webhook_id: UUID, wanted: 
         return await _replay_missed(parts, endpoint, since=wanted.since, until=until, after=place)
 
     async def made() -> tuple[int, Replayed]:
-        return await _replay_made(parts, endpoint, since=wanted.since, until=until, after=after)
+        return await _replay_made(parts, caller, endpoint, since=wanted.since, until=until, after=after)
 
     while after is None:
         batch = await retry_collisions(missed)
@@ -152,10 +152,18 @@ async def _replay_missed(
 
 
 async def _replay_made(
-    parts: Resources, endpoint: Endpoint, *, since: datetime, until: datetime, after: UUID | None
+    parts: Resources, caller: Principal, endpoint: Endpoint, *, since: datetime, until: datetime, after: UUID | None
 ) -> tuple[int, Replayed]:
     async with parts.queues.transaction() as tx:
-        page = await replay_made(tx.connection, endpoint, since=since, until=until, after=after, limit=_BATCH)
+        page = await replay_made(
+            tx.connection,
+            endpoint,
+            since=since,
+            until=until,
+            allowed=caller.connection_ids,
+            after=after,
+            limit=_BATCH,
+        )
         jobs = await _enqueue_again(tx, page.jobs, page.delivery_ids)
     return sum(not job.deduplicated for job in jobs), page
 

@@ -12,7 +12,7 @@ from api.inputs import Order
 from api.problems import Problem
 from api.resources import Resources
 from api.webhook_inputs import CreateWebhook, PatchWebhook, RotateSecret
-from shared.db import idempotency, webhook_circuits, webhooks
+from shared.db import idempotency, webhook_circuits, webhook_log, webhooks
 from shared.db.idempotency import KeyedRequest
 from shared.db.pool import Connection
 from shared.domain.errors import Conflict, InvalidInput, NotFound
@@ -75,6 +75,7 @@ async def patch(parts: Resources, caller: Principal, webhook_id: UUID, wanted: P
 
     async def change(tx: Transaction) -> Endpoint:
         endpoint = await found(tx.connection, caller, webhook_id, lock=True)
+        await refuse_to_turn_aside(tx.connection, caller, endpoint, target)
         if "connection_ids" in wanted.model_fields_set:
             if endpoint.owner_id is not None:
                 raise Conflict("This is a connection's webhook_url, which gets the events of that connection alone.")
@@ -156,6 +157,22 @@ async def found(connection: Connection, caller: Principal, webhook_id: UUID, *, 
     if endpoint is None:
         raise NotFound("There is no such webhook.")
     return endpoint
+
+
+async def refuse_to_turn_aside(
+    connection: Connection, caller: Principal, endpoint: Endpoint, target: Target | None
+) -> None:
+    """What waits goes to a new URL, and a limited key may not have what is of other connections sent to its own.
+
+    Raises Conflict.
+    """
+    if target is None or target.url == endpoint.url or caller.connection_ids is None:
+        return
+    if await webhook_log.has_others_waiting(connection, endpoint.id, caller.connection_ids):
+        raise Conflict(
+            "Webhooks of other connections are still on their way to this URL. Register another webhook, or use an API "
+            "key without a limit."
+        )
 
 
 async def _permitted(

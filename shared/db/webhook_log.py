@@ -90,8 +90,26 @@ async def missing(
 
 
 async def made_in(
-    connection: Connection, endpoint_id: EndpointId, *, since: datetime, until: datetime, after: UUID | None, limit: int
+    connection: Connection,
+    endpoint_id: EndpointId,
+    *,
+    since: datetime,
+    until: datetime,
+    allowed: Sequence[ConnectionId] | None,
+    after: UUID | None,
+    limit: int,
 ) -> list[tuple[DeliveryId, ConnectionId | None]]:
-    """Deliveries made in a time that are not on their way, in order; `after` is the last one seen."""
-    rows = await connection.fetch(_SQL.in_range, endpoint_id, since, until, after, limit)
+    """Deliveries made in a time that are not on their way, in order; `after` is the last one seen.
+
+    `allowed`: those that a caller limited to these connections may see; None: all.
+    """
+    rows = await connection.fetch(_SQL.in_range, endpoint_id, since, until, after, limit, allowed)
     return [(DeliveryId(row["id"]), row["connection_id"]) for row in rows]
+
+
+async def has_others_waiting(
+    connection: Connection, endpoint_id: EndpointId, connection_ids: Sequence[ConnectionId]
+) -> bool:
+    """Whether anything of other connections than these is on its way to the endpoint, as when it had them once."""
+    found: bool = await connection.fetchval(_SQL.has_others_waiting, endpoint_id, connection_ids)
+    return found

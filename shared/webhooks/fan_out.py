@@ -1,5 +1,6 @@
 """Make the deliveries of a connection's new events: numbered, frozen, with a job each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -109,14 +110,18 @@ async def replay_made(
     *,
     since: datetime,
     until: datetime,
+    allowed: Sequence[ConnectionId] | None = None,
     after: UUID | None = None,
     limit: int = 500,
 ) -> Replayed:
     """Send an endpoint again what was made for it in a time, page by page.
 
-    Each keeps its id, body and number, so a receiver that has it can tell. What is on its way is left alone.
+    Each keeps its id, body and number, so a receiver that has it can tell. What is on its way is left alone, and so is
+    what the endpoint got of connections that are not `allowed` (None: all are), when it had these once.
     """
-    made = await webhook_log.made_in(connection, endpoint.id, since=since, until=until, after=after, limit=limit)
+    made = await webhook_log.made_in(
+        connection, endpoint.id, since=since, until=until, allowed=allowed, after=after, limit=limit
+    )
     return Replayed(
         delivery_ids=[delivery_id for delivery_id, _ in made],
         jobs=[

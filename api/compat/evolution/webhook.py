@@ -157,6 +157,7 @@ async def put(
             payload_format=PayloadFormat.EVOLUTION,
         )
         return (await webhooks.register(tx, parts, caller, new, target)).endpoint
+    await webhooks.refuse_to_turn_aside(tx.connection, caller, endpoint, target)
     changed = await endpoints.change(
         tx.connection,
         replace(endpoint, payload_format=PayloadFormat.EVOLUTION),

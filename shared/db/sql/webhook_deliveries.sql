@@ -159,15 +159,22 @@ SELECT now();
 SELECT attempt, at, duration_ms, status, error, response FROM webhook_attempts WHERE delivery_id = $1 ORDER BY attempt;
 
 -- name: in_range
--- $1 endpoint, $2 since, $3 until, $4 the last id seen or NULL, $5 limit. Deliveries made in that time that are not on their way, in the
--- order in which they were made. Read along webhook_deliveries_newest, backwards: a page costs a page, however long the time is.
+-- $1 endpoint, $2 since, $3 until, $4 the last id seen or NULL, $5 limit, $6 allowed connections or NULL. Deliveries made in that time that
+-- are not on their way, in the order in which they were made; of those that list shows. Read along webhook_deliveries_newest, backwards: a
+-- page costs a page, however long the time is.
 SELECT d.id, d.connection_id
   FROM webhook_deliveries d
  WHERE d.endpoint_id = $1 AND d.created_at < $3 AND d.status <> 'pending'
    AND d.created_at >= coalesce((SELECT a.created_at FROM webhook_deliveries a WHERE a.id = $4), $2::timestamptz)
    AND ($4::uuid IS NULL OR d.id < $4 OR d.created_at > coalesce((SELECT a.created_at FROM webhook_deliveries a WHERE a.id = $4), '-infinity'))
+   AND ($6::uuid[] IS NULL OR d.connection_id = ANY($6) OR d.event_type = 'webhook.test')
  ORDER BY d.created_at, d.id DESC
  LIMIT $5;
+
+-- name: has_others_waiting
+-- $1 endpoint, $2 connections. Whether anything of other connections is on its way to it, as when it had these once.
+SELECT EXISTS (SELECT 1 FROM webhook_deliveries
+                WHERE endpoint_id = $1 AND status = 'pending' AND event_type <> 'webhook.test' AND (connection_id = ANY($2)) IS NOT TRUE);
 
 -- name: missing_in_range
 -- $1 endpoint, $2 since, $3 until, $4/$5 created_at and position of the last one seen or NULL, $6 limit. Events of that time without a

@@ -343,12 +343,38 @@ async def test_a_limited_key_reaches_the_deliveries_of_its_connections_alone(
         listed = [(await api.get(f"/webhooks/{one['id']}/deliveries", headers=key)).json() for one in (mine, shared)]
         after = await ledger_of(database)
         reached = await api.post(f"/deliveries/{listed[0]['data'][0]['id']}/redeliver", headers=key)
+        # To whatever URL the limited key gives it by now.
+        replayed = await api.post(f"/webhooks/{shared['id']}/replay", json={"since": LONG_AGO}, headers=key)
+        again = await database.fetch("SELECT data ->> 'sessionId' AS session FROM jobs WHERE data ->> 'again' = 'true'")
 
     assert len(of_other) == 2
     assert {answer.status_code for answer in hidden} == {404}
     assert before == after
     assert [{delivery["connection_id"] for delivery in page["data"]} for page in listed] == [{own}, {own}]
     assert reached.status_code == 202
+    assert replayed.status_code == 202
+    assert [row["session"] for row in again] == [own, own]
+
+
+async def test_a_limited_key_turns_nothing_of_other_connections_aside(
+    api: httpx.AsyncClient, settings: Settings, database: Connection
+) -> None:
+    own, other = await connection_of(api), await connection_of(api)
+    key = await key_of(api, "webhooks:write", connection_ids=[own])
+    async with serving(replying(REFUSED)) as receiver, serving() as theirs:
+        webhook = await make(api, receiver.url, connection_ids=[own, other])
+        await api.post(f"/connections/{other}/stop")
+        await drain(settings)
+        path = f"/webhooks/{webhook['id']}"
+        await api.patch(path, json={"connection_ids": [own]})
+
+        turned = await api.patch(path, json={"url": theirs.url}, headers=key)
+        changed = await api.patch(path, json={"url": receiver.url, "events": ["*"]}, headers=key)
+        await database.execute("UPDATE webhook_deliveries SET status = 'dead'")
+        moved = await api.patch(path, json={"url": theirs.url}, headers=key)
+
+    assert (turned.status_code, turned.json()["code"]) == (409, "INVALID_STATE")
+    assert (changed.status_code, moved.status_code) == (200, 200)
 
 
 async def ledger_of(database: Connection) -> list[Any]:

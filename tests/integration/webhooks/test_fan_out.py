@@ -313,7 +313,7 @@ async def test_a_page_of_a_long_replay_reads_a_page(desk: Desk, pool: Pool) -> N
         after = page.after
     explained = await pool.fetchval(
         "EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) " + load("webhook_deliveries").in_range,
-        *(endpoint.id, now - YEAR, now + YEAR, after, 500),
+        *(endpoint.id, now - YEAR, now + YEAR, after, 500, None),
     )
 
     ordered = await pool.fetch("SELECT id FROM webhook_deliveries ORDER BY created_at LIMIT 2000")
