@@ -15,6 +15,7 @@ import json
 import os
 import re
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,11 @@ _CHUNK: Final = 1024 * 1024
 
 # Called with how many bytes were handled in all, now and then.
 Progress = Callable[[int], None]
+
+
+def is_member(name: str) -> bool:
+    """Whether a backup may hold a member of this name."""
+    return _NAMES.fullmatch(name) is not None
 
 
 class NotABackup(Misconfigured):
@@ -75,16 +81,16 @@ class Writer:
 def writing(path: Path, *, progress: Progress, about: dict[str, Any]) -> Iterator[Writer]:
     """Write a new archive; it has its name only once it is whole and on the disk. Its owner alone can read it.
 
-    `about` goes into the manifest as it is when the block ends. Raises Misconfigured when the file exists.
+    `about` goes into the manifest as it is when the block ends. Raises Misconfigured when the file exists, also when
+    another backup has taken the name meanwhile.
     """
     if path.exists():
-        raise Misconfigured(f"{path} exists already, and a backup is never written over. Choose another with --out.")
-    unfinished = path.with_name(f".{path.name}.part")
+        raise _exists(path)
+    # A name that no other backup has, and its owner's alone from its first byte.
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".part")
+    unfinished = Path(name)
     try:
-        # Exclusive, and its owner's alone from its first byte.
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o600)
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
                 writer = Writer(tar, progress)
                 yield writer
@@ -93,10 +99,27 @@ def writing(path: Path, *, progress: Progress, about: dict[str, Any]) -> Iterato
                 tar.addfile(_member(MANIFEST, len(content)), io.BytesIO(content))
             file.flush()
             os.fsync(descriptor)
-        unfinished.rename(path)
+        _name(unfinished, path)
         _sync_folder(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _name(unfinished: Path, path: Path) -> None:
+    """Give a whole file its name, and take it from nobody, which a rename would do."""
+    try:
+        path.hardlink_to(unfinished)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError:
+        # A file system without hard links.
+        if path.exists():
+            raise _exists(path) from None
+        unfinished.rename(path)
+
+
+def _exists(path: Path) -> Misconfigured:
+    return Misconfigured(f"{path} exists already, and a backup is never written over. Choose another with --out.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +131,7 @@ class Backup:
 
     def read(self, name: str) -> bytes:
         """A small member, whole."""
-        with tarfile.open(self.path) as tar:
+        with tarfile.open(self.path, "r:") as tar:
             file = tar.extractfile(name)
             assert file is not None, "the check has seen it"
             return file.read()
@@ -116,7 +139,7 @@ class Backup:
     def unpack(self, targets: Callable[[str], Path | None], *, progress: Progress) -> None:
         """Write each member to the path that `targets` gives for its name; None leaves it out."""
         done = 0
-        with tarfile.open(self.path) as tar:
+        with tarfile.open(self.path, "r:") as tar:
             for member in tar:
                 target = targets(member.name)
                 if target is None:
@@ -139,7 +162,8 @@ def checked(path: Path, *, progress: Progress) -> Backup:
         return _checked(path, progress)
     except FileNotFoundError:
         raise NotABackup(f"There is no {path}.") from None
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        # The last two: a length that no file can have.
         raise NotABackup(f"{path} is not a whole backup: {error}. Take another one.") from None
     except OSError as error:
         raise NotABackup(f"{path} cannot be read: {error.strerror}.") from error
@@ -149,9 +173,9 @@ def _checked(path: Path, progress: Progress) -> Backup:
     found: dict[str, dict[str, Any]] = {}
     manifest: dict[str, Any] | None = None
     seen = 0
-    with tarfile.open(path) as tar:
+    with _opened(path) as tar:
         for member in tar:
-            if not member.isreg() or not _NAMES.fullmatch(member.name) or member.name in found:
+            if not member.isreg() or not is_member(member.name) or member.name in found:
                 raise NotABackup(f"{path} holds {member.name!r}, which no backup of ZapHub has. Nothing was changed.")
             file = tar.extractfile(member)
             assert file is not None, "a regular file"
@@ -173,6 +197,15 @@ def _checked(path: Path, progress: Progress) -> Backup:
     if missing := {DATABASE, SECRETS} - set(found):
         raise NotABackup(f"{path} lacks {min(missing)}.")
     return Backup(path, manifest)
+
+
+def _opened(path: Path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(path, "r:")
+    except tarfile.ReadError:
+        raise NotABackup(
+            f"{path} is no backup of ZapHub. If you encrypted or compressed one, undo that first."
+        ) from None
 
 
 def _manifest(path: Path, content: bytes) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from local.data_dir import DataDir
 from local.embedded import postgres
 from local.embedded.serving import serving
 from local.environment import is_set, settings_with
+from local.interruption import unwinding
 from local.one_part import found_data_dir, joined_environment
 from shared.db import restored
 from shared.db.pool import connect
@@ -41,11 +42,14 @@ def main(arguments: Sequence[str]) -> int:
     """Take a backup and return the exit code. Raises Misconfigured when there is nothing to back up or no room."""
     options = _parser().parse_args(arguments)
     now = datetime.now(UTC)
-    out: Path = (options.out or Path(f"zaphub-backup-{now:%Y%m%dT%H%M%SZ}.tar")).resolve()
+    out: Path = (options.out or Path()).resolve()
+    if out.is_dir():
+        out /= f"zaphub-backup-{now:%Y%m%dT%H%M%SZ}.tar"
     if not out.parent.is_dir():
         raise Misconfigured(f"The folder {out.parent} does not exist. Make it, or choose another with --out.")
     try:
-        with _source(options.data_dir) as source:
+        # Half a backup holds the keys of every session: none stays, whoever ends this.
+        with unwinding(), _source(options.data_dir) as source:
             about = _take(source, out, now=now)
     except OSError as error:
         raise Misconfigured(f"The backup could not be written: {error}. Nothing was left behind.") from error
@@ -66,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         "go on running meanwhile.",
     )
     parser.add_argument("--data-dir", type=Path, metavar="D", help="the data folder; .zaphub here unless set")
-    parser.add_argument("--out", type=Path, metavar="F", help="the file; zaphub-backup-TIME.tar here unless given")
+    parser.add_argument(
+        "--out", type=Path, metavar="F", help="the file, or its folder; zaphub-backup-TIME.tar here unless given"
+    )
     return parser
 
 
@@ -84,19 +90,15 @@ def _source(asked: Path | None) -> Iterator[_Source]:
         if not folder.postgres.is_dir() or not folder.secrets_file.exists():
             msg = f"There is no ZapHub in {folder.root}. Name its folder with --data-dir, or set ZAPHUB_DATABASE_URL."
             raise Misconfigured(msg)
-        with served(folder) as url:
+        with folder.claimed(), served(folder) as url:
             settings = settings_with({**folder.secrets(), "database_url": url, "data_dir": str(folder.root)})
             yield _Source(url, settings, folder, is_running=False)
 
 
 @contextmanager
 def served(folder: DataDir) -> Iterator[str]:
-    """Hold the data folder and serve its embedded Postgres for the length of the block; its URL.
-
-    Raises Misconfigured when an `up` runs on the folder.
-    """
+    """Serve the embedded Postgres of a folder that the caller has claimed, for the length of the block; its URL."""
     with ExitStack() as held:
-        held.enter_context(folder.claimed())
         sockets = held.enter_context(folder.sockets()) / "postgres"
         sockets.mkdir(mode=0o700)
         folder.logs.mkdir(mode=0o700, exist_ok=True)
@@ -132,7 +134,7 @@ def _take(source: _Source, out: Path, *, now: datetime) -> dict[str, Any]:
         for name, content in journal:
             writer.add(name, content)
         if store == "files":
-            about["media_files"] = _add_media(writer, source.folder.root / "media")
+            about["media_files"] = add_media(writer, source.folder.root / "media")
     shown.end()
     return about
 
@@ -154,11 +156,16 @@ def _journal(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield f"journal/{path.parent.name}/{path.name}", content
 
 
-def _add_media(writer: archive.Writer, folder: Path) -> int:
+def add_media(writer: archive.Writer, folder: Path) -> int:
+    """Add every file of a message; how many there were."""
     count = 0
-    for path in sorted(folder.glob("[0-9a-f][0-9a-f]/*")):
+    for path in sorted(folder.glob("*/*")):
+        name = f"media/{path.parent.name}/{path.name}"
+        if not archive.is_member(name):
+            # A file on its way in, or one of the file system's own: a restore would refuse it.
+            continue
         try:
-            writer.add_file(f"media/{path.parent.name}/{path.name}", path)
+            writer.add_file(name, path)
         except FileNotFoundError:
             # Retention has just deleted it.
             continue

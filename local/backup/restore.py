@@ -9,22 +9,28 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from local.backup import archive, database
+from local.backup.archive import NotABackup
 from local.backup.backup import SECRETS, served
 from local.backup.database import Shown
 from local.data_dir import DataDir, replace_file
 from local.environment import is_set, settings_with
+from local.interruption import unwinding
 from local.one_part import found_data_dir
 from shared.db import restored
 from shared.db.migrate import migrate, migrations
 from shared.db.pool import connect
+from shared.db.restored import Server
 from shared.domain.errors import Misconfigured
 from shared.domain.jobs import QueueName
 
 # What a restore makes, and takes away again when it fails.
-_OURS = ("postgres", "media", "journal", "logs", "secrets.json", "sockets")
+_DUMP: Final = f".{archive.DATABASE}"
+_OURS: Final = ("postgres", "media", "journal", "logs", "secrets.json", "sockets", _DUMP)
+# Of the manifest.
+_TOLD: Final = frozenset({"created_at", "migration", "connections", "messages", "media_files", "waiting", "in_doubt"})
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,8 +39,10 @@ def main(arguments: Sequence[str]) -> int:
     shown = Shown("check")
     backup = archive.checked(options.file.resolve(), progress=shown)
     shown.end()
-    _refuse_newer(backup)
     manifest = backup.manifest
+    if missing := _TOLD - manifest.keys():
+        raise NotABackup(f"The manifest of {options.file} does not say {', '.join(sorted(missing))}.")
+    _refuse_newer(backup)
     sys.stderr.write(
         f"{options.file} is whole: taken {manifest['created_at']}, {manifest['connections']} connections, "
         f"{manifest['messages']} messages, {manifest['media_files']} files.\n"
@@ -42,8 +50,11 @@ def main(arguments: Sequence[str]) -> int:
     if options.check:
         return 0
     folder = found_data_dir(options.data_dir)
-    with _target(folder, backup) as database_url:
-        asyncio.run(_fill(database_url, folder, backup, sends=options.resume_sends))
+    try:
+        with unwinding(), _target(folder, backup) as database_url:
+            asyncio.run(_fill(database_url, folder, backup, sends=options.resume_sends))
+    except OSError as error:
+        raise Misconfigured(f"The backup could not be restored: {error}. Nothing of it was left behind.") from error
     _tell(manifest, folder, sends=options.resume_sends)
     return 0
 
@@ -79,22 +90,36 @@ def _refuse_newer(backup: archive.Backup) -> None:
 @contextmanager
 def _target(folder: DataDir, backup: archive.Backup) -> Iterator[str]:
     """The empty database to fill; when the block fails, the data folder is as empty as before."""
+    secrets = _secrets(backup)
+    configured = _configured_database(secrets["secret_key"]) if is_set("database_url") else None
+    # Without a claim, which would leave its lock file in a folder that is none of ours.
+    _refuse_used(folder)
+    with folder.claimed():
+        # Again: an `up` may have begun and ended since.
+        _refuse_used(folder)
+        with _taken_back(folder):
+            if configured is not None:
+                yield configured
+                return
+            with served(folder) as url:
+                yield url
+                # Last: a folder with a database and without them is an unfinished restore, and `up` refuses it.
+                replace_file(folder.secrets_file, json.dumps(secrets, indent=2) + "\n")
+
+
+def _refuse_used(folder: DataDir) -> None:
     if found := [name for name in _OURS if (folder.root / name).exists()]:
         raise Misconfigured(
             f"{folder.root} is not empty ({found[0]} is there), and a restore never writes over anything. "
             "Choose a new folder with --data-dir. Nothing was changed."
         )
-    secrets = _secrets(backup)
-    configured = _configured_database(secrets["secret_key"]) if is_set("database_url") else None
+
+
+@contextmanager
+def _taken_back(folder: DataDir) -> Iterator[None]:
+    """Remove what the block made when it fails. Only for who has claimed the folder and seen that it was empty."""
     try:
-        if configured is not None:
-            with folder.claimed():
-                yield configured
-        else:
-            with served(folder) as url:
-                yield url
-                # Last: a folder with a database and without them is an unfinished restore, and `up` refuses it.
-                replace_file(folder.secrets_file, json.dumps(secrets, indent=2) + "\n")
+        yield
     except BaseException:
         for name in _OURS:
             path = folder.root / name
@@ -109,15 +134,11 @@ def _configured_database(secret_key: str) -> str:
             "ZAPHUB_SECRET_KEY is not that of the backup, so none of its secrets would open. It is in "
             f"{archive.SECRETS} of the backup: tar -xOf FILE {archive.SECRETS}. Nothing was changed."
         )
+    asyncio.run(_empty_server(settings.database_url))
     return settings.database_url
 
 
-def _secrets(backup: archive.Backup) -> dict[str, str]:
-    kept: dict[str, str] = json.loads(backup.read(archive.SECRETS))
-    return {name: kept[name] for name in SECRETS if name in kept}
-
-
-async def _fill(database_url: str, folder: DataDir, backup: archive.Backup, *, sends: bool) -> None:
+async def _empty_server(database_url: str) -> Server:
     async with connect(database_url) as connection:
         server = await restored.server(connection)
     if not server.is_empty:
@@ -125,8 +146,24 @@ async def _fill(database_url: str, folder: DataDir, backup: archive.Backup, *, s
             "The database is not empty, and a restore never writes over anything. Make a new one (CREATE DATABASE) and "
             "name it in ZAPHUB_DATABASE_URL. Nothing was changed."
         )
+    return server
+
+
+def _secrets(backup: archive.Backup) -> dict[str, str]:
+    try:
+        kept = json.loads(backup.read(archive.SECRETS))
+        found = {name: str(kept[name]) for name in SECRETS if name in kept}
+    except (ValueError, TypeError):
+        found = {}
+    if "secret_key" not in found:
+        raise NotABackup(f"{archive.SECRETS} of {backup.path} cannot be read. Nothing was changed.")
+    return found
+
+
+async def _fill(database_url: str, folder: DataDir, backup: archive.Backup, *, sends: bool) -> None:
+    server = await _empty_server(database_url)
     shown = Shown("restore")
-    dump = folder.root / f".{archive.DATABASE}"
+    dump = folder.root / _DUMP
     try:
         backup.unpack(lambda name: _place(folder, name, dump), progress=shown)
         database.load(database_url, dump, server_major=server.major, progress=shown)
@@ -134,6 +171,8 @@ async def _fill(database_url: str, folder: DataDir, backup: archive.Backup, *, s
         shown.end()
         dump.unlink(missing_ok=True)
     _name_owners(folder.root / "journal")
+    # Before the rest, which is written for the newest schema.
+    await migrate(database_url)
     # Queues and pauses are the ledger's business; loaded here, as it takes the time of all the rest.
     from shared.queues.admin import pause_queue  # noqa: PLC0415
 
@@ -141,7 +180,6 @@ async def _fill(database_url: str, folder: DataDir, backup: archive.Backup, *, s
         await restored.settle(connection)
         if not sends:
             await pause_queue(connection, QueueName.MESSAGE_SEND)
-    await migrate(database_url)
 
 
 def _place(folder: DataDir, name: str, dump: Path) -> Path | None:
