@@ -3,9 +3,11 @@
 # ruff: noqa: PLC0415 - see above
 
 import argparse
+import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +18,8 @@ from shared.domain.errors import ZapHubError
 
 Handler = Callable[[argparse.Namespace], int]
 
-_NOT_HERE = 2
+_NOT_HERE = _WRONG = 2
+_LAST_PORT = 65_535
 _OVERVIEW = """\
 ZapHub, a self-hosted WhatsApp gateway.
 
@@ -38,27 +41,53 @@ ZapHub, a self-hosted WhatsApp gateway.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 it failed, 2 it was asked for in the wrong way."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in {"help", "-h", "--help"}:
-        sys.stdout.write(_OVERVIEW)
-        return 0
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal of another encoding shows a question mark for what it lacks; a command does not end by that.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
-        if given[0] in _HANDED_ON:
-            return _HANDED_ON[given[0]](given[1:])
-        options, rest = _parser().parse_known_args(given)
-        if rest and not options.takes_rest:
-            _parser().error(f"unrecognized arguments: {' '.join(rest)}")
-        options.rest = rest
-        handler: Handler = options.handler
-        return handler(options)
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
     except ZapHubError as error:
         sys.stderr.write(f"zh: {error.detail}\n")
+        return 1
+    except BrokenPipeError:
+        # Whoever read it has seen enough. Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        # A full disk, a folder of somebody else's: the machine's, and not a defect whose trace would help.
+        sys.stderr.write(f"zh: {error}\n")
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _run(given: list[str]) -> int:
+    if not given or given[0] in {"help", "-h", "--help"}:
+        sys.stdout.write(_OVERVIEW)
+        return 0
+    if given[0] in _HANDED_ON:
+        return _HANDED_ON[given[0]](given[1:])
+    parser, names = _parser()
+    if given[0] not in names:
+        return _unknown(given[0], {*names, *_HANDED_ON})
+    options, rest = parser.parse_known_args(given)
+    if rest and not options.takes_rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
+    handler: Handler = options.handler
+    return handler(options)
+
+
+def _unknown(name: str, names: Collection[str]) -> int:
+    close = get_close_matches(name, names, n=1)
+    meant = f" Did you mean {close[0]}?" if close else ""
+    sys.stderr.write(f"zh: there is no command {name}.{meant} ./zh help names them all.\n")
+    return _WRONG
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
+    """The parser of the commands that take options of ours, and their names."""
     parser = argparse.ArgumentParser(prog="zh", add_help=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -81,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in parts.items():
         _add_data_dir(command(name, _one_part, text, takes_rest=True)).set_defaults(part=name)
     _add_keys(command("keys", _keys, "Make, list and revoke API keys."))
-    return parser
+    return parser, commands.choices.keys()
 
 
 def _add_data_dir(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -92,12 +121,28 @@ def _add_data_dir(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _add_up(parser: argparse.ArgumentParser) -> None:
     _add_data_dir(parser)
     parser.add_argument("--host", metavar="H", help="the address the API listens on; 127.0.0.1 unless set")
-    parser.add_argument("--port", type=int, metavar="P", help="the API's port; 8000, or a free one if that is taken")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many workers; 1")
+    parser.add_argument("--port", type=_port, metavar="P", help="the API's port; 8000, or a free one if that is taken")
+    parser.add_argument(
+        "--workers", type=_count, default=1, metavar="N", help="how many workers; 1. 0: they run elsewhere"
+    )
     parser.add_argument("--fake-whatsapp", action="store_true", help="use a fake WhatsApp server on this machine")
     parser.add_argument("--ready-file", type=Path, metavar="F", help="keep URLs, admin key and pids in F, as JSON")
     parser.add_argument("--transport", choices=("redis", "sqs"), default="redis", help="what carries the bell; redis")
     parser.add_argument("--lambda", dest="use_lambda", action="store_true", help="run the functions in a local Lambda")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"a port is 0 (any free one) to {_LAST_PORT}")
+    return port
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError("it takes 0 or more")
+    return count
 
 
 def _add_keys(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from shared.domain.errors import Misconfigured
 
@@ -67,10 +68,10 @@ class DataDir:
     def claimed(self) -> Iterator[None]:
         """Make the folder and hold it, so that no second `up` serves the same files.
 
-        Raises Misconfigured when another process holds it. The claim ends with the process, however that ends.
+        Raises Misconfigured when another process holds it, or when it cannot be made. The claim ends with the process,
+        however that ends.
         """
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._lock_file.open("a+", encoding="utf-8") as lock:
+        with self._opened_lock() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -85,13 +86,24 @@ class DataDir:
             lock.flush()
             yield
 
+    def _opened_lock(self) -> TextIO:
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return self._lock_file.open("a+", encoding="utf-8")
+        except OSError as error:
+            msg = f"The data folder {self.root} cannot be used: {error.strerror}. Choose another with --data-dir."
+            raise Misconfigured(msg) from error
+
     def is_claimed(self) -> bool:
-        """Whether an `up` runs on this folder now."""
+        """Whether an `up` runs on this folder now. Raises Misconfigured for a folder of somebody else's."""
         try:
             with self._lock_file.open(encoding="utf-8") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except PermissionError:
+            msg = f"The data folder {self.root} belongs to another user. Choose another with --data-dir."
+            raise Misconfigured(msg) from None
         except BlockingIOError:
             return True
         return False

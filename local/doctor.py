@@ -127,11 +127,15 @@ def _ffmpeg() -> Finding:
 
 def _data_folder(folder: DataDir) -> Finding:
     name, root = "data folder", folder.root
-    if not root.exists():
-        parent = next(path for path in root.parents if path.exists())
+    if not _is_there(root):
+        parent = next(path for path in root.parents if _is_there(path))
+        if not parent.is_dir():
+            return Finding(name, f"{root} cannot be made, as {parent} is a file", "choose another with ZAPHUB_DATA_DIR")
         if os.access(parent, os.W_OK | os.X_OK):
             return Finding(name, f"{root}, to be made")
         return Finding(name, f"{root} cannot be made", f"choose another with ZAPHUB_DATA_DIR, or: chmod u+w {parent}")
+    if not root.is_dir():
+        return Finding(name, f"{root} is a file", "choose another with ZAPHUB_DATA_DIR")
     if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
         return Finding(name, f"{root} belongs to another user", f"sudo chown -R $(id -u) {root}")
     if root.stat().st_mode & 0o077:
@@ -139,8 +143,17 @@ def _data_folder(folder: DataDir) -> Finding:
     return Finding(name, f"{root}{', in use by a running ./zh up' if folder.is_claimed() else ''}")
 
 
+def _is_there(path: Path) -> bool:
+    """Whether it exists, as far as this user may know."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
+
+
 def _disk(folder: DataDir) -> Finding:
-    place = next(path for path in (folder.root, *folder.root.parents) if path.exists())
+    place = next(path for path in (folder.root, *folder.root.parents) if _is_there(path))
     free_mib = shutil.disk_usage(place).free // 2**20
     found = f"{free_mib} MiB free"
     if free_mib >= _LEAST_FREE_MIB:
@@ -150,7 +163,11 @@ def _disk(folder: DataDir) -> Finding:
 
 def _port() -> Finding:
     settings = local_settings()
-    if is_free(settings.host, settings.port):
+    try:
+        is_ours = is_free(settings.host, settings.port)
+    except OSError as error:
+        return Finding("port", f"nothing can listen on {settings.host}: {error.strerror}", "correct ZAPHUB_HOST")
+    if is_ours:
         return Finding("port", f"{settings.port} on {settings.host} is free")
     found = f"{settings.port} on {settings.host} is taken"
     return Finding("port", found, "./zh up takes a free one unless ZAPHUB_PORT or --port names one", is_error=False)
@@ -188,6 +205,8 @@ def _redis(data_dir: Path | None) -> Finding:
         url = joined_environment(data_dir).get("ZAPHUB_REDIS_URL") or settings.redis_url
     except Misconfigured:
         return Finding("redis", "not running; ./zh up starts it")
+    if url is None and not is_set("database_url"):
+        return Finding("redis", "not used by the ./zh up that runs here")
     if url is None:
         return Finding("redis", "ZAPHUB_DATABASE_URL is set and ZAPHUB_REDIS_URL is not", "set it, or use ./zh up")
     from redis import Redis, RedisError, ResponseError  # noqa: PLC0415 - a quarter of a second to load

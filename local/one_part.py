@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from local import part
 from local.data_dir import DataDir
@@ -15,6 +15,8 @@ from shared.domain.errors import Misconfigured
 
 def run_part(name: str, arguments: list[str], *, data_dir: Path | None) -> int:
     """Become the part; never returns. Raises Misconfigured when no database is configured or running."""
+    if {"-h", "--help"} & set(arguments):
+        _explain_part(name)
     environment = joined_environment(data_dir)
     settings, with_fake = local_settings(), "ZAPHUB_FAKE_WHATSAPP_URL" in environment
     if name == "session-host" and with_fake:
@@ -27,6 +29,23 @@ def run_part(name: str, arguments: list[str], *, data_dir: Path | None) -> int:
     }
     command = [*commands[name], *arguments]
     os.execve(command[0], command, environment)  # noqa: S606 - our own programs
+
+
+def _explain_part(name: str) -> NoReturn:
+    """Become the part's program, which says its options, and needs neither settings nor a database for that."""
+    commands = {
+        "api": part.api_command(host="127.0.0.1", port=0),
+        "worker": part.worker_command(),
+        "scheduler": part.scheduler_command(),
+        "session-host": part.session_host_command(with_fake=False),
+    }
+    sys.stdout.write(
+        f"./zh {name} [--data-dir D] …: this part alone, on ZAPHUB_DATABASE_URL or on a running ./zh up. "
+        "Options of its program:\n\n"
+    )
+    sys.stdout.flush()
+    command = [*commands[name], "--help"]
+    os.execv(command[0], command)  # noqa: S606 - our own programs
 
 
 def migrate(*, data_dir: Path | None) -> int:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 # One file and its predecessor a part: a noisy part never fills the disk.
@@ -18,19 +19,23 @@ class PartLog:
         self.last_lines: deque[str] = deque(maxlen=_LINES_IN_MEMORY)
         self._show = show
         self._begun = b""
-        self._file = path.open("ab")
+        # Without a buffer, which would keep what a full disk does not take.
+        self._file = path.open("ab", buffering=0)
 
     def feed(self, piece: bytes) -> None:
-        """Take output as it comes."""
-        if self._file.tell() > _MOST_BYTES:
-            self._file.close()
-            self.path.replace(self.path.with_suffix(".log.1"))
-            self._file = self.path.open("ab")
-        self._file.write(piece)
-        self._file.flush()
+        """Take output as it comes. What a full disk does not take is lost to the file alone."""
+        with suppress(OSError):
+            self._keep(piece)
         *lines, self._begun = (self._begun + piece).split(b"\n")
         for line in lines:
             self._take(line)
+
+    def _keep(self, piece: bytes) -> None:
+        if self._file.tell() > _MOST_BYTES:
+            self.path.replace(self.path.with_suffix(".log.1"))
+            full, self._file = self._file, self.path.open("ab", buffering=0)
+            full.close()
+        self._file.write(piece)
 
     def close(self) -> None:
         """Pass on what had no line end, and close the file."""

@@ -72,6 +72,7 @@ class Supervisor:
         self._on_pids: Callable[[dict[str, int]], None] | None = None
         self._running: dict[str, _Running] = {}
         self._reported: dict[str, int] = {}
+        self._cannot_report = False
         self._is_stopping = False
         logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._watching = group.create_task(self._watch())
@@ -89,7 +90,10 @@ class Supervisor:
             await running.ready.wait()
 
     def report_to(self, on_pids: Callable[[dict[str, int]], None]) -> None:
-        """Call `on_pids` with name → pid from now on, whenever all are ready and a pid differs from the last call."""
+        """Call `on_pids` with name → pid from now on, whenever all are ready and a pid differs from the last call.
+
+        One that raises OSError, as on a full disk, is called again until it does not.
+        """
         self._on_pids = on_pids
 
     async def stop(self, *, at_once: asyncio.Event) -> None:
@@ -204,9 +208,16 @@ class Supervisor:
                 pids[name] = running.process.pid
             elif name not in pids:
                 return  # it died a moment ago: what `process` has is its starter
-        if pids != self._reported:
-            self._reported = pids
+        if pids == self._reported:
+            return
+        try:
             on_pids(dict(pids))
+        except OSError as error:
+            if not self._cannot_report:
+                self._say("zaphub", f"the new pids cannot be written down yet: {error}")
+            self._cannot_report = True
+        else:
+            self._reported, self._cannot_report = pids, False
 
     async def _stop(self, running: _Running, *, at_once: asyncio.Event) -> None:
         async with running.spawning:

@@ -1,5 +1,6 @@
 """What a person sees: lines with the name of their part before them, in colour on a terminal."""
 
+import os
 import sys
 from itertools import cycle
 
@@ -16,7 +17,14 @@ class Terminal:
         self._is_terminal = sys.stdout.isatty()
 
     def say(self, name: str, line: str) -> None:
-        """Write one line of the part `name`."""
+        """Write one line of the part `name`. Without anybody to read it any more, nothing happens."""
+        try:
+            self._write(name, line)
+        except OSError:
+            # The reader of a pipe ended, or the terminal is gone: logs/ has it all, and nothing stops because of that.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def _write(self, name: str, line: str) -> None:
         if not self._is_terminal:
             sys.stdout.write(f"{name:>{_WIDTH}} | {line}\n")
             sys.stdout.flush()

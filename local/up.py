@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from local.data_dir import DataDir, replace_file
 from local.embedded import postgres, valkey
 from local.embedded.serving import EmbeddedServer
 from local.environment import for_children, inherited, is_set, local_settings, settings_with
+from local.interruption import stop_signals
 from local.part import Part
 from local.ports import free_port, is_free
 from local.run_dir import RunDir
@@ -30,7 +31,6 @@ from shared.settings import Settings
 
 _DEFAULT_PORT = 8000
 _LOOPBACK = "127.0.0.1"
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # After every part of ours, and the database last of all.
 _SERVER_STOP_RANKS = {"valkey": 8, "postgres": 9}
 # Stands for the URL that is known only once the embedded server is prepared.
@@ -79,16 +79,17 @@ def up(options: UpOptions) -> int:
     """
     began = time.monotonic()
     terminal = Terminal()
-    for number in _STOP_SIGNALS:
+    stop_on = stop_signals()
+    for number in stop_on:
         # Until the loop runs: an interrupted initdb leaves nothing that the next start would trust.
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         with _planned(options) as plan:
             _wait_for_children_without_threads()
-            return asyncio.run(_run(plan, terminal, began=began))
+            return asyncio.run(_run(plan, terminal, stop_on, began=began))
     finally:
         # Nothing is left to stop, and a late signal must not change the exit code.
-        for number in _STOP_SIGNALS:
+        for number in stop_on:
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -112,12 +113,18 @@ def _planned(options: UpOptions) -> Iterator[_Plan]:
             "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
         raise Misconfigured(msg)
-    if options.ready_file is not None and not os.access(options.ready_file.resolve().parent, os.W_OK):
-        raise Misconfigured(f"--ready-file {options.ready_file} cannot be written: make its folder first.")
+    if options.ready_file is not None:
+        if not os.access(options.ready_file.resolve().parent, os.W_OK):
+            raise Misconfigured(f"--ready-file {options.ready_file} cannot be written: make its folder first.")
+        if options.ready_file.is_dir():
+            raise Misconfigured(f"--ready-file {options.ready_file} is a folder.")
     # Read once for the data folder, where the secrets are that the second reading needs.
     data_dir = DataDir((options.data_dir or local_settings().data_dir).resolve())
     with ExitStack() as held:
         held.enter_context(data_dir.claimed())
+        # What an earlier start said is not so any more, and who waits for the file waits for this one.
+        for said in filter(None, (data_dir.ready_file, options.ready_file)):
+            said.unlink(missing_ok=True)
         sockets = held.enter_context(data_dir.sockets())
         settings = settings_with({"database_url": _EMBEDDED_DATABASE, **data_dir.secrets()})
         servers: dict[str, EmbeddedServer] = {}
@@ -173,10 +180,10 @@ def _revealed(settings: Settings, name: Literal["admin_key", "secret_key", "host
     return None if secret is None else secret.get_secret_value()
 
 
-async def _run(plan: _Plan, terminal: Terminal, *, began: float) -> int:
+async def _run(plan: _Plan, terminal: Terminal, stop_on: Sequence[signal.Signals], *, began: float) -> int:
     stop, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in _STOP_SIGNALS:
+    for number in stop_on:
         # The first asks, the second insists.
         loop.add_signal_handler(number, lambda: at_once.set() if stop.is_set() else stop.set())
 

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import contextlib
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,13 +19,13 @@ from local.demo.running import Running, running
 from local.demo.screen import Screen
 from local.demo.story import Story, new_secret
 from local.demo.tour import Tour
+from local.interruption import stop_signals
 
 _HELD, _DID_NOT_HOLD, _NOT_HERE, _INTERRUPTED = 0, 1, 2, 130
 _HERE = "Postgres, Valkey, the API, a worker, the session host and a fake WhatsApp server"
 _AS_LAMBDA = (
     "Postgres, an SQS, the API and the functions in a local Lambda, the session host and a fake WhatsApp server"
 )
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REQUEST_TIMEOUT_S = 40  # longer than the wait for a QR code
 
 
@@ -84,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 async def _demo(options: _Options, folder: Path, data_dir: Path, screen: Screen) -> int:
     loop = asyncio.get_running_loop()
     telling = asyncio.ensure_future(_told(options, folder, data_dir, screen))
-    for number in _STOP_SIGNALS:
+    for number in stop_signals():
         loop.add_signal_handler(number, telling.cancel)
     try:
         return await telling

@@ -154,14 +154,48 @@ def test_a_ready_file_without_a_folder_is_refused(up: Up) -> None:
     assert "make its folder first" in done.stderr
 
 
-def test_an_error_of_the_supervisor_still_stops_the_parts_in_order(up: Up) -> None:
+def test_a_folder_in_the_place_of_a_file_is_refused_in_one_line(up: Up) -> None:
+    for arguments in (("--ready-file", str(up.folder)), ("--data-dir", str(up.folder / "output"))):
+        (up.folder / "output").touch()
+        done = _run(up, "up", "--data-dir", str(up.data_dir), *arguments)
+
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert arguments[1] in done.stderr
+
+
+def test_pids_that_a_full_disk_does_not_take_are_written_down_later(up: Up) -> None:
     up.start()
     scheduler = up.ready()["pids"]["scheduler"]
-    # The data folder's own copy of the ready file can no longer be written.
+    # It stands for a full disk: the data folder's own copy of the ready file cannot be written.
     (up.data_dir / "up.json").unlink()
     (up.data_dir / "up.json").mkdir()
 
     os.kill(scheduler, signal.SIGKILL)
+    until(lambda: "cannot be written down yet" in up.output, lambda: up.output)
+    (up.data_dir / "up.json").rmdir()
+
+    until(lambda: up.ready()["pids"]["scheduler"] != scheduler, lambda: up.output)
+    assert up.output.count("cannot be written down yet") == 1
+    assert up.stop() == 0
+
+
+def test_a_start_takes_away_what_an_earlier_one_said(up: Up) -> None:
+    said = up.folder / "said.json"
+    said.write_text("earlier")
+    up.start("--ready-file", str(said))
+    # Made after the claim, and long before all is ready.
+    until((up.data_dir / "sockets").exists, lambda: up.output)
+
+    assert not said.exists() or "api_url" in said.read_text()
+    assert up.stop() == 0
+
+
+def test_an_error_of_the_supervisor_still_stops_the_parts_in_order(up: Up) -> None:
+    up.start()
+    up.ready()
+    # Nobody announces himself by a folder.
+    (up.data_dir / "run" / "nobody.json").mkdir()
 
     assert up.process is not None
     assert up.process.wait(DEADLINE_S) == 1

@@ -41,3 +41,16 @@ def test_only_the_last_lines_are_kept_in_memory(tmp_path: Path) -> None:
 
     assert list(log.last_lines)[-1] == "999"
     assert len(log.last_lines) == 30
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_full_disk_keeps_no_line_from_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "api.log").symlink_to("/dev/full")
+    shown: list[str] = []
+    log = PartLog(tmp_path / "api.log", show=shown.append)
+
+    log.feed(b"first\n")
+    log.feed(b"second")
+    log.close()
+
+    assert shown == ["first", "second"]
