@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from shared.domain.errors import Unavailable
+from shared.domain.errors import Misconfigured, Unavailable
 
 # Queries take either: a connection of the pool or one opened by itself. Only the stubs make these classes generic.
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ AWAY = (
     # What its client trips over when the server ends a connection at the moment that a query begins.
     asyncpg.InternalClientError,
 )
+# A wrong user, password or database name: it stays so until somebody changes it.
+_REFUSED = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 # Two transactions met; the same transaction, run again, goes through.
 COLLISION = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 # Another row has a value that only one may have; the transaction can only end.
@@ -94,7 +96,8 @@ async def open_pool(
 
     `transaction_pooler` makes asyncpg fit RDS Proxy or PgBouncer in transaction mode: no prepared statement outlives
     its transaction, so none is cached. A statement ends within twice `command_timeout_s`, as its cancellation may take
-    as long. Raises Unavailable when Postgres does not answer; calling again is safe.
+    as long. Raises Unavailable when Postgres does not answer; calling again is safe. Raises Misconfigured for a wrong
+    user, password or database.
     """
     # What create_pool does, with our class.
     pool = _BoundedPool(
@@ -117,6 +120,8 @@ async def open_pool(
         await pool
     except AWAY as error:
         raise Unavailable("Postgres does not answer; check ZAPHUB_DATABASE_URL and that the server runs.") from error
+    except _REFUSED as error:
+        raise Misconfigured(f"Postgres refuses ZAPHUB_DATABASE_URL: {error}.") from error
     return pool
 
 
@@ -126,11 +131,13 @@ async def _leave_as_is(_: Connection) -> None:
 
 @asynccontextmanager
 async def connect(database_url: str) -> AsyncIterator[Connection]:
-    """One connection for a short job (a migration, a key), closed at the end. Raises Unavailable."""
+    """One connection for a short job (a migration, a key), closed at the end. Raises as `open_pool` does."""
     try:
         connection = await asyncpg.connect(database_url, timeout=CONNECT_TIMEOUT_S, command_timeout=300)
     except AWAY as error:
         raise Unavailable("Postgres does not answer; check ZAPHUB_DATABASE_URL and that the server runs.") from error
+    except _REFUSED as error:
+        raise Misconfigured(f"Postgres refuses ZAPHUB_DATABASE_URL: {error}.") from error
     try:
         await _prepare(connection)
         yield connection

@@ -212,6 +212,20 @@ def test_an_external_database_wants_its_keys(up: Up) -> None:
     assert "ZAPHUB_ADMIN_KEY and ZAPHUB_SECRET_KEY must be given" in done.stderr
 
 
+def test_a_database_that_is_not_there_is_told_in_one_line(up: Up, empty_database_url: str) -> None:
+    up.environment |= {
+        "ZAPHUB_DATABASE_URL": empty_database_url.replace("?", "_that_nobody_made?"),
+        "ZAPHUB_SECRET_KEY": "a-secret-key-of-mine",
+    }
+
+    for command in ("migrate", "keys list", "backup"):
+        done = _run(up, *command.split())
+
+        assert done.returncode == 1
+        assert "Postgres refuses ZAPHUB_DATABASE_URL" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
 def test_external_servers_are_used_and_not_started(up: Up, empty_database_url: str, redis_url: str) -> None:
     up.environment |= {
         "ZAPHUB_DATABASE_URL": empty_database_url,
