@@ -12,7 +12,10 @@ from local.environment import CHECKOUT
 # In the place of uv: it makes an environment without packages, and notes what it was asked for.
 _UV = f"""#!/bin/sh
 echo "$1" >>"$NOTES"
-case $1 in venv) for last in "$@"; do :; done; [ ! -e "$last" ] || exit 2; exec {sys.executable} -m venv --without-pip "$last" ;; esac
+[ "$1" = venv ] || exit 0
+for last in "$@"; do :; done
+[ ! -e "$last" ] || exit 2
+exec {sys.executable} -m venv --without-pip "$last"
 """
 
 
