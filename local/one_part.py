@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from local import part
+from local import part, sqs_address
 from local.data_dir import DataDir
 from local.environment import for_children, is_set, local_settings, settings_with
 from shared.domain.errors import Misconfigured
@@ -77,11 +77,14 @@ def joined_environment(data_dir: Path | None) -> dict[str, str]:
         **folder.secrets(),
         "database_url": running["database_url"],
         "redis_url": running["redis_url"],
+        "transport": running["transport"],
+        "sqs_queue_urls": json.dumps(running["sqs_queue_urls"]),
         "data_dir": str(folder.root),
     }
     if running["fake_whatsapp_url"] is not None:
         fallbacks["fake_whatsapp_url"] = running["fake_whatsapp_url"]
-    return for_children({name: value for name, value in fallbacks.items() if not is_set(name)})
+    credentials = sqs_address.CREDENTIALS if sqs_address.is_here(running["sqs_queue_urls"]) else {}
+    return {**for_children({name: value for name, value in fallbacks.items() if not is_set(name)}), **credentials}
 
 
 def found_data_dir(asked: Path | None) -> DataDir:

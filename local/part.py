@@ -113,7 +113,6 @@ def sqs(environment: Mapping[str, str], *, port: int) -> Part:
         command=[sys.executable, "-m", "local.sqs_server", "--port", str(port)],
         environment=environment,
         stop_rank=4,
-        is_ready=lambda _pid: _answers(port),
         is_quiet=True,
     )
 

@@ -10,6 +10,7 @@ _ACCOUNT: Final = "123456789012"
 # For AWS's clients, which do nothing without some key.
 CREDENTIALS: Final[Mapping[str, str]] = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 REGION: Final = "us-east-1"
+_HERE: Final = "http://127.0.0.1:"
 
 
 def name(queue: QueueName) -> str:
@@ -19,7 +20,12 @@ def name(queue: QueueName) -> str:
 
 def endpoint(port: int) -> str:
     """The server's URL."""
-    return f"http://127.0.0.1:{port}"
+    return f"{_HERE}{port}"
+
+
+def is_here(urls: Mapping[str, str]) -> bool:
+    """Whether these are the queues of a server of this machine."""
+    return any(url.startswith(_HERE) for url in urls.values())
 
 
 def urls(port: int) -> dict[QueueName, str]:

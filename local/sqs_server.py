@@ -1,5 +1,6 @@
 """SQS on this machine: moto's server, with a queue for each of ours. `python -m local.sqs_server --port P`.
 
+A part of `./zh up`: it announces itself once its queues are there, as who polls a missing one is told that it is wrong.
 What it holds is gone when it ends. Bells are all there is, and a lost bell costs a sweep.
 """
 
@@ -13,6 +14,7 @@ from moto.server import ThreadedMotoServer
 from local import sqs_address
 from shared import presence
 from shared.domain.jobs import QueueName
+from shared.settings import load
 
 
 def main(arguments: list[str]) -> None:
@@ -30,6 +32,8 @@ def main(arguments: list[str]) -> None:
     client = session.create_client("sqs", region_name=sqs_address.REGION, endpoint_url=sqs_address.endpoint(port))
     for queue in QueueName:
         client.create_queue(QueueName=sqs_address.name(queue), Attributes={"VisibilityTimeout": "360"})
+    settings = load()
+    presence.announce(settings.run_dir, settings.part or "sqs")
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     server.stop()
 

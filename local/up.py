@@ -280,6 +280,8 @@ def _publish(plan: _Plan, pids: dict[str, int]) -> None:
             "database_url": environment["ZAPHUB_DATABASE_URL"],
             "redis_url": environment.get("ZAPHUB_REDIS_URL"),
             "fake_whatsapp_url": environment.get("ZAPHUB_FAKE_WHATSAPP_URL"),
+            "transport": environment["ZAPHUB_TRANSPORT"],
+            "sqs_queue_urls": json.loads(environment["ZAPHUB_SQS_QUEUE_URLS"]),
             "pids": pids,
         },
         indent=2,

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from local.fake_whatsapp import calls, history, incoming, mailbox, pairing
 from local.fake_whatsapp.compose import compose
 from local.fake_whatsapp.exchange import Exchange
-from local.fake_whatsapp.faults import IMMEDIATE, FaultKind
+from local.fake_whatsapp.faults import IMMEDIATE, STANDING
 from local.fake_whatsapp.groups import Group
 from local.fake_whatsapp.pairing import PairingRefused
 from local.fake_whatsapp.phones import phone_jid
@@ -221,7 +221,7 @@ class Control:
 
     async def order_fault(self, request: web.Request) -> web.Response:
         fault = (await _parse(request, FaultRequest)).fault()
-        if fault.session_phone is not None and fault.kind is not FaultKind.REFUSE_CONNECTIONS:
+        if fault.session_phone is not None and fault.kind not in STANDING:
             self._require_session(fault.session_phone)
         if fault.kind not in IMMEDIATE:
             self._exchange.faults.order(fault)

@@ -17,20 +17,25 @@ class FaultKind(StrEnum):
     REPLACED = "replaced"
     BANNED = "banned"
     QUERY_ERROR = "query_error"
+    CLIENT_OUTDATED = "client_outdated"
+    PASSKEY = "passkey"
 
 
 # These strike live connections once, when they are ordered; the others wait for their turn.
 IMMEDIATE = {FaultKind.DROP_CONNECTION, FaultKind.LOGGED_OUT, FaultKind.REPLACED, FaultKind.BANNED}
-NOT_FOR_MESSAGES = {FaultKind.REFUSE_CONNECTIONS, FaultKind.QUERY_ERROR}
+# These last until they are deleted: how things are, rather than what happens.
+STANDING = {FaultKind.REFUSE_CONNECTIONS, FaultKind.CLIENT_OUTDATED, FaultKind.PASSKEY}
+NOT_FOR_MESSAGES = {*STANDING, FaultKind.QUERY_ERROR}
 WITH_A_CODE = {FaultKind.ACK_ERROR, FaultKind.QUERY_ERROR}
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault for the next `count` messages that match; None matches every phone or contact.
+    """A fault for the next `count` messages that match, or one that stands; None matches every phone or contact.
 
     `code` is the error of `ack_error` and `query_error`, `ms` the delay of `ack_delay`. A `query_error` strikes a
-    question about numbers.
+    question about numbers. `client_outdated` turns away who logs in, and without a phone who wants to be linked, too;
+    a phone with `passkey` links nobody who does not show one.
     """
 
     kind: FaultKind
@@ -75,9 +80,7 @@ class Faults:
             return fault
         return None
 
-    def refuses(self, session_phone: str | None) -> bool:
-        """Whether a connection is refused: None asks before the client has said who it is."""
-        return any(
-            fault.kind is FaultKind.REFUSE_CONNECTIONS and fault.session_phone in (None, session_phone)
-            for fault in self._ordered
-        )
+    def stands(self, kind: FaultKind, session_phone: str | None) -> bool:
+        """Whether this is how things are: None asks of a client that has not said, or does not know, whose it is."""
+        assert kind in STANDING, "the others happen and are over"
+        return any(fault.kind is kind and fault.session_phone in (None, session_phone) for fault in self._ordered)

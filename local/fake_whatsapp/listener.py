@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from local.fake_whatsapp.exchange import Exchange
 from local.fake_whatsapp.farewell import Farewell
+from local.fake_whatsapp.faults import FaultKind
 from local.fake_whatsapp.media import HOST
 from local.fake_whatsapp.pairing import WaitingClient
 from local.fake_whatsapp.protocol import channel
@@ -35,6 +36,7 @@ LARGEST_MEDIA_BYTES = 128 * 1024 * 1024
 CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
 NOT_LINKED = Node("failure", {"reason": "401"})
 NO_SERVICE = Node("failure", {"reason": "503"})
+OUTDATED = Node("failure", {"reason": "405"})
 
 
 class Proxy:
@@ -57,7 +59,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         client.setblocking(False)  # noqa: FBT003  # the standard library names it no other way
         try:
-            if self._exchange.faults.refuses(None):
+            if self._exchange.faults.stands(FaultKind.REFUSE_CONNECTIONS, None):
                 client.close()
                 return
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
@@ -138,8 +140,11 @@ async def _serve_client(exchange: Exchange, websocket: web.WebSocketResponse, *,
         client, payload = await channel.accept(
             websocket, codec=exchange.codec, static=exchange.identity.static, chain=chain
         )
-        if payload.username:
-            await _log_in(exchange, client, phone=str(payload.username), number=payload.device)
+        phone = str(payload.username) or None
+        if exchange.faults.stands(FaultKind.CLIENT_OUTDATED, phone):
+            await _turn_away(client, OUTDATED)
+        elif phone:
+            await _log_in(exchange, client, phone=phone, number=payload.device)
         else:
             await WaitingClient(exchange, client).run()
     except* (ChannelClosed, TimeoutError):
@@ -155,7 +160,7 @@ async def _log_in(exchange: Exchange, client: Channel, *, phone: str, number: in
     if device is None or device.number != number:
         await _turn_away(client, NOT_LINKED)
         return
-    if exchange.faults.refuses(phone):
+    if exchange.faults.stands(FaultKind.REFUSE_CONNECTIONS, phone):
         await _turn_away(client, NO_SERVICE)
         return
     await Session(exchange, client, device).run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import json
 import re
 import secrets
 import time
@@ -14,6 +15,7 @@ from typing import TypeVar
 from local.fake_whatsapp import link_code
 from local.fake_whatsapp.devices import Device
 from local.fake_whatsapp.exchange import Exchange
+from local.fake_whatsapp.faults import FaultKind
 from local.fake_whatsapp.link_code import WrongCode
 from local.fake_whatsapp.phones import number_of
 from local.fake_whatsapp.protocol.channel import Channel, ChannelClosed
@@ -26,6 +28,7 @@ QR_CODES = 6
 # A first pairing stores 812 pre-keys on the client, which takes some seconds on a busy machine.
 CLIENT_TIMEOUT_S = 30.0
 RESTART_CODE = "515"
+PASSKEY_TIMEOUT_MS = 60_000
 ACCOUNT_SIGNATURE_PREFIX = b"\x06\x00"
 
 T = TypeVar("T")
@@ -96,7 +99,13 @@ class WaitingClient:
                     future.exception()  # mark it as seen: the phone may have given up first
 
     async def scan(self, code: QrCode, phone: str) -> Device:
-        """The phone scanned the code; raises PairingRefused when the client does not accept the phone's word."""
+        """The phone scanned the code; raises PairingRefused when the client does not accept the phone's word.
+
+        A phone that wants a passkey first has the client asked for it, and links nothing.
+        """
+        if self._exchange.faults.stands(FaultKind.PASSKEY, phone):
+            await self._channel.send(_passkey_demand())
+            raise PairingRefused("the phone wants a passkey from the client before it links it", status=409)
         return await self._link(phone, identity=code.identity, adv_secret=code.adv_secret)
 
     async def enter_code(self, code: str, phone: str) -> Device:
@@ -218,6 +227,19 @@ def _vouch(account: KeyPair, *, identity: bytes, adv_secret: bytes) -> bytes:
     body = signed.SerializeToString()
     vouched: bytes = SignedDeviceIdentityHMAC(details=body, HMAC=hmac_sha256(adv_secret, body)).SerializeToString()
     return vouched
+
+
+def _passkey_demand() -> Node:
+    """What a browser would hand to its authenticator; the client makes new keys at once, so its codes are void."""
+    options = {
+        "challenge": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("="),
+        "timeout": PASSKEY_TIMEOUT_MS,
+        "rpId": "whatsapp.com",
+        "allowCredentials": [],
+        "userVerification": "required",
+    }
+    attrs = {"from": SERVER, "type": "passkey_prologue_request", "id": secrets.token_hex(8), "t": str(int(time.time()))}
+    return Node("notification", attrs, (Node("passkey_request_options", {}, json.dumps(options).encode()),))
 
 
 def _order(name: str, content: Node) -> Node:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
+from botocore.exceptions import BotoCoreError, ClientError
 
 from local.lambda_runtime.environment import InvocationFailed
 from local.lambda_runtime.function import Function
@@ -15,6 +16,9 @@ from local.lambda_runtime.function import Function
 # Short, so that whoever stops this need not wait; AWS itself polls for 20 s.
 _POLL_S: Final = 1
 _AFTER_TROUBLE_S: Final = 1.0
+
+# What its client raises when the server is away, or has no such queue yet. Its own failures to connect are no OSError.
+_AWAY: Final = (OSError, ClientError, BotoCoreError)
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +44,7 @@ class Mapping:
         while True:
             try:
                 await self.turn()
-            except OSError as error:
+            except _AWAY as error:
                 log.warning("sqs_away", queue=self._url, error=type(error).__name__)
                 await asyncio.sleep(_AFTER_TROUBLE_S)
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from aiobotocore.session import get_session
+from botocore.exceptions import ClientError, EndpointConnectionError
 
+from local.lambda_runtime import mapping as mapping_module
 from local.lambda_runtime.environment import InvocationFailed
 from local.lambda_runtime.mapping import Mapping as EventSourceMapping
 from shared.domain.jobs import QueueName
@@ -83,6 +85,31 @@ async def test_a_failure_or_an_answer_without_sense_fails_the_batch(
 
     assert deleted == 0
     assert bells_in(sqs_urls[QUEUE]) == Bells(ready=0, hidden=3, delayed=0)
+
+
+async def test_it_goes_on_when_the_server_was_away_or_had_no_queue_yet(
+    client: Any, sqs_urls: Mapping[QueueName, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapping_module, "_AFTER_TROUBLE_S", 0)
+    done = asyncio.Event()
+    troubles = [EndpointConnectionError(endpoint_url="away"), ClientError({}, "ReceiveMessage")]
+
+    class Unsteady:
+        async def receive_message(self, **arguments: Any) -> Any:
+            if troubles:
+                raise troubles.pop()
+            return await client.receive_message(**arguments)
+
+        delete_message_batch = client.delete_message_batch
+
+    function = Scripted(lambda _event: done.set())
+    mapping = EventSourceMapping(Unsteady(), url=sqs_urls[QUEUE], function=function, most_at_once=1)  # type: ignore[arg-type]
+    running = asyncio.ensure_future(mapping.run())
+    await asyncio.wait([running, asyncio.ensure_future(done.wait())], return_when=asyncio.FIRST_COMPLETED)
+
+    assert done.is_set()
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def test_it_polls_until_it_is_ended(client: Any, sqs_urls: Mapping[QueueName, str]) -> None:
