@@ -272,23 +272,23 @@ def _parts(plan: _Plan) -> Iterator[Part]:
 
 def _publish(plan: _Plan, pids: dict[str, int]) -> None:
     environment = plan.environment
-    text = json.dumps(
-        {
-            "api_url": plan.api_url,
-            "api_key": environment["ZAPHUB_ADMIN_KEY"],
-            "dashboard_url": f"{plan.api_url}/dashboard",
-            "database_url": environment["ZAPHUB_DATABASE_URL"],
-            "redis_url": environment.get("ZAPHUB_REDIS_URL"),
-            "fake_whatsapp_url": environment.get("ZAPHUB_FAKE_WHATSAPP_URL"),
-            "transport": environment["ZAPHUB_TRANSPORT"],
-            "sqs_queue_urls": json.loads(environment["ZAPHUB_SQS_QUEUE_URLS"]),
-            "pids": pids,
-        },
-        indent=2,
-    )
-    replace_file(plan.data_dir.ready_file, text)
+    said = {
+        "api_url": plan.api_url,
+        "api_key": environment["ZAPHUB_ADMIN_KEY"],
+        "dashboard_url": f"{plan.api_url}/dashboard",
+        "database_url": environment["ZAPHUB_DATABASE_URL"],
+        "redis_url": environment.get("ZAPHUB_REDIS_URL"),
+        "fake_whatsapp_url": environment.get("ZAPHUB_FAKE_WHATSAPP_URL"),
+        "pids": pids,
+    }
+    # What a part that joins needs more.
+    bells = {
+        "transport": environment["ZAPHUB_TRANSPORT"],
+        "sqs_queue_urls": json.loads(environment["ZAPHUB_SQS_QUEUE_URLS"]),
+    }
+    replace_file(plan.data_dir.ready_file, json.dumps(said | bells, indent=2))
     if plan.options.ready_file is not None:
-        replace_file(plan.options.ready_file, text)
+        replace_file(plan.options.ready_file, json.dumps(said, indent=2))
 
 
 def _greet(plan: _Plan, terminal: Terminal, *, seconds: float) -> None:
