@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import math
 import shutil
 import sys
 import tempfile
@@ -14,28 +15,34 @@ from typing import Any
 import httpx
 
 from local.demo.errors import DemoStopped
+from local.interruption import unwinding
 from local.soak import kills, steady, telling
 from local.soak.stand import Layout, standing
 from local.soak.trend import RULE
 
-_HELD, _DID_NOT_HOLD, _NOT_HERE, _INTERRUPTED = 0, 1, 2, 130
+_HELD, _DID_NOT_HOLD, _NOT_HERE, _WRONG, _INTERRUPTED = 0, 1, 2, 2, 130
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run it; 0 when it holds, 1 when not, 2 where it cannot run, 130 after Ctrl-C."""
+    """Run it; 0 when it holds, 1 when not, 2 where it cannot run, 130 after a signal."""
     options = _parser().parse_args(arguments)
     if sys.platform != "linux":
         sys.stderr.write(f"soak: needs Linux, and this is {sys.platform}: it reads /proc and kills processes.\n")
         return _NOT_HERE
+    if options.json is not None and not options.json.resolve().parent.is_dir():
+        # Before the run, not after half an hour of it.
+        sys.stderr.write(f"soak: --json {options.json} cannot be written: make its folder first.\n")
+        return _WRONG
     folder = Path(tempfile.mkdtemp(prefix="zaphub-soak-"))
     code = _DID_NOT_HOLD
     try:
-        code = asyncio.run(_run(options, folder))
+        with unwinding():
+            code = asyncio.run(_run(options, folder))
     except* DemoStopped as stopped:
         sys.stderr.write(f"soak: {stopped.exceptions[0]}\n")
     except* httpx.TransportError as error:
         sys.stderr.write(f"soak: a server stopped answering: {error.exceptions[0]!r}\n")
-    except* KeyboardInterrupt:
+    except* (KeyboardInterrupt, SystemExit):
         code = _INTERRUPTED
     finally:
         if code == _DID_NOT_HOLD:
@@ -61,9 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_layout(killing, sessions=4, children=2)
     text = "many sessions for a long time: memory, threads, files and connections to Postgres must stay flat"
     lasting = runs.add_parser("steady", help=text, description=f"{text}. {RULE}.", allow_abbrev=False)
-    lasting.add_argument("--minutes", type=float, default=30, help="how long they work (default 30)")
-    lasting.add_argument("--every", type=float, default=20, help="seconds between a session's messages (default 20)")
-    lasting.add_argument("--sample", type=float, default=30, help="seconds between two samples (default 30)")
+    lasting.add_argument("--minutes", type=_some, default=30, help="how long they work (default 30)")
+    lasting.add_argument("--every", type=_some, default=20, help="seconds between a session's messages (default 20)")
+    lasting.add_argument("--sample", type=_some, default=30, help="seconds between two samples (default 30)")
     _add_layout(lasting, sessions=100, children=4)
     return parser
 
@@ -92,6 +99,13 @@ async def _run(options: argparse.Namespace, folder: Path) -> int:
 def _keep(path: Path | None, found: dict[str, Any]) -> None:
     if path is not None:
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _some(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError("it takes more than 0")
+    return number
 
 
 def _positive(text: str) -> int:
