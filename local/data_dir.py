@@ -17,6 +17,9 @@ from shared.domain.errors import Misconfigured
 # Made when unset, and kept: a lost secret_key makes every stored secret unreadable.
 _MADE = ("admin_key", "secret_key", "host_token")
 _SECRET_BYTES = 32
+# A socket's path has at most 103 bytes, and Postgres's needs 35 of them below this.
+_LONGEST_TMPDIR = 68
+_SHORT_TMPDIR = "/tmp"  # noqa: S108 - mkdtemp makes what is used below it
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,8 @@ class DataDir:
             if left.name.startswith("zh-"):
                 shutil.rmtree(left, ignore_errors=True)
         # Made by mkdtemp, so it is ours, new and closed to others, whoever else writes to the temporary folder.
-        folder = Path(tempfile.mkdtemp(prefix="zh-"))
+        is_short = len(tempfile.gettempdir()) <= _LONGEST_TMPDIR
+        folder = Path(tempfile.mkdtemp(prefix="zh-", dir=None if is_short else _SHORT_TMPDIR))
         replace_file(note, f"{folder}\n")
         try:
             yield folder

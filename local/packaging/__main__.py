@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     try:
         made = _build_all(options)
-    except (contents.NoPackages, ValueError) as error:
+    except (contents.NoPackages, ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     say = sys.stdout.write

@@ -58,6 +58,18 @@ def test_sockets_that_a_killed_holder_left_are_removed(folder: DataDir) -> None:
     assert not sockets.exists()
 
 
+def test_a_temporary_folder_with_a_long_name_is_too_long_for_sockets(
+    folder: DataDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.root.mkdir()
+    long = tmp_path / ("long" * 20)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+
+    with folder.sockets() as sockets:
+        assert len(str(sockets / "postgres" / ".s.PGSQL.5432")) < 104
+
+
 def test_a_note_that_names_another_folder_removes_nothing(folder: DataDir, tmp_path: Path) -> None:
     folder.root.mkdir()
     precious = tmp_path / "precious"
