@@ -140,7 +140,7 @@ async def _serve_client(exchange: Exchange, websocket: web.WebSocketResponse, *,
         client, payload = await channel.accept(
             websocket, codec=exchange.codec, static=exchange.identity.static, chain=chain
         )
-        phone = str(payload.username) or None
+        phone = str(payload.username) if payload.username else None
         if exchange.faults.stands(FaultKind.CLIENT_OUTDATED, phone):
             await _turn_away(client, OUTDATED)
         elif phone:
