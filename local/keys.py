@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import sys
+from typing import Final
 from uuid import UUID
 
 from local.one_part import joined_environment
@@ -12,11 +13,25 @@ from shared.db.pool import Connection, connect
 from shared.domain.errors import InvalidInput
 from shared.domain.ids import DEFAULT_TENANT, ConnectionId
 
+_LONGEST_NAME: Final = 100
+
 
 def keys(options: argparse.Namespace) -> int:
-    """Make, list or revoke API keys, and return the exit code. Raises InvalidInput for a wrong scope or id."""
+    """Make, list or revoke API keys, and return the exit code. Raises InvalidInput for a wrong name, scope or id."""
+    if options.action == "create":
+        _refuse_useless(options)
     environment = joined_environment(options.data_dir)
     return asyncio.run(_on(environment["ZAPHUB_DATABASE_URL"], options))
+
+
+def _refuse_useless(options: argparse.Namespace) -> None:
+    """What the API refuses too."""
+    if not 1 <= len(options.name) <= _LONGEST_NAME:
+        raise InvalidInput(f"A key's name has 1 to {_LONGEST_NAME} characters.")
+    if not _split(options.scopes):
+        raise InvalidInput(f"A key needs a scope. Scopes: {', '.join(Scope)}")
+    if options.connections is not None and not _split(options.connections):
+        raise InvalidInput("--connections names at least one connection; leave it out for all.")
 
 
 async def _on(database_url: str, options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -198,8 +198,7 @@ async def _run(plan: _Plan, terminal: Terminal, stop_on: Sequence[signal.Signals
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if starting.done() and starting.exception() is None:
-                supervisor.report_to(partial(_publish, plan))
-                _greet(plan, terminal, seconds=time.monotonic() - began)
+                supervisor.report_to(_teller(plan, partial(_greet, plan, terminal, seconds=time.monotonic() - began)))
                 ends.remove(starting)
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -268,6 +267,18 @@ def _parts(plan: _Plan) -> Iterator[Part]:
     for number in range(1, plan.options.workers + 1):
         yield part.worker(environment(f"worker-{number}"), number=number, grace_s=plan.settings.shutdown_grace_s)
     yield part.scheduler(environment("scheduler"))
+
+
+def _teller(plan: _Plan, greet: Callable[[], None]) -> Callable[[dict[str, int]], None]:
+    """What writes the pids down; it greets after the first time, as who reads that starts the commands that join."""
+    greetings = [greet]
+
+    def tell(pids: dict[str, int]) -> None:
+        _publish(plan, pids)
+        while greetings:
+            greetings.pop()()
+
+    return tell
 
 
 def _publish(plan: _Plan, pids: dict[str, int]) -> None:

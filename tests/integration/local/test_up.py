@@ -245,7 +245,8 @@ def test_external_servers_are_used_and_not_started(up: Up, empty_database_url: s
 
 def test_single_commands_join_the_running_servers(up: Up) -> None:
     up.start()
-    up.ready()
+    # As a person or a script does, who looks at the terminal.
+    until(lambda: "Ctrl-C stops everything" in up.output, lambda: up.output)
     here = ("--data-dir", str(up.data_dir))
 
     migrated = _run(up, "migrate", *here)

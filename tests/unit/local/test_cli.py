@@ -117,6 +117,21 @@ def test_an_address_of_another_machine_is_named_by_the_doctor(
     assert "correct ZAPHUB_HOST" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--name", "", "--scopes", "admin"],
+        ["--name", "n" * 101, "--scopes", "admin"],
+        ["--name", "crm", "--scopes", ","],
+        ["--name", "crm", "--scopes", "admin", "--connections", ""],
+    ],
+)
+def test_a_key_that_would_be_useless_is_not_made(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "create", *options]) == 1
+
+    assert "No database" not in capsys.readouterr().err
+
+
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("ZAPHUB_PORT", "many")
 
