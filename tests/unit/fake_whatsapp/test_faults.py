@@ -37,19 +37,19 @@ def test_faults_strike_in_the_order_of_their_orders() -> None:
 def test_connections_are_refused_until_the_faults_are_cleared() -> None:
     faults = Faults()
     faults.order(Fault(FaultKind.REFUSE_CONNECTIONS))
-    refused = [faults.refuses(None), faults.refuses(PHONE)]
+    refused = [faults.stands(FaultKind.REFUSE_CONNECTIONS, phone) for phone in (None, PHONE)]
 
     faults.clear()
 
     assert refused == [True, True]
-    assert not faults.refuses(None)
+    assert not faults.stands(FaultKind.REFUSE_CONNECTIONS, None)
 
 
 def test_one_session_can_be_refused_alone() -> None:
     faults = Faults()
     faults.order(Fault(FaultKind.REFUSE_CONNECTIONS, session_phone=PHONE))
 
-    assert not faults.refuses(None)
-    assert faults.refuses(PHONE)
-    assert not faults.refuses(OTHER)
+    assert not faults.stands(FaultKind.REFUSE_CONNECTIONS, None)
+    assert faults.stands(FaultKind.REFUSE_CONNECTIONS, PHONE)
+    assert not faults.stands(FaultKind.REFUSE_CONNECTIONS, OTHER)
     assert faults.take_for_message(PHONE, CONTACT) is None
