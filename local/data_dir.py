@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from local.embedded.unprivileged import kept_elsewhere
 from shared.domain.errors import Misconfigured
 
 # Made when unset, and kept: a lost secret_key makes every stored secret unreadable.
@@ -118,9 +119,10 @@ class DataDir:
         database whose secrets are gone: new ones would open nothing of what it holds.
         """
         path = self.secrets_file
-        if self.postgres.is_dir() and not path.exists():
+        database = kept_elsewhere(self.postgres) or self.postgres
+        if database.is_dir() and not path.exists():
             raise Misconfigured(
-                f"{self.postgres} holds a database, and its {path.name} is gone: it was deleted, or a restore was "
+                f"{database} holds a database, and its {path.name} is gone: it was deleted, or a restore was "
                 f"interrupted. Bring back {path}, or restore a backup into a new folder."
             )
         kept: dict[str, str] = json.loads(path.read_bytes()) if path.exists() else {}
@@ -129,6 +131,12 @@ class DataDir:
             kept |= {name: secrets.token_urlsafe(_SECRET_BYTES) for name in missing}
             replace_file(path, json.dumps(kept, indent=2) + "\n")
         return kept
+
+    def remove(self) -> None:
+        """Delete the folder with its database, wherever that is. For one that nobody serves any more."""
+        if there := kept_elsewhere(self.postgres):
+            shutil.rmtree(there, ignore_errors=True)
+        shutil.rmtree(self.root, ignore_errors=True)
 
     @contextmanager
     def sockets(self) -> Iterator[Path]:
@@ -144,6 +152,9 @@ class DataDir:
         # Made by mkdtemp, so it is ours, new and closed to others, whoever else writes to the temporary folder.
         is_short = len(tempfile.gettempdir()) <= _LONGEST_TMPDIR
         folder = Path(tempfile.mkdtemp(prefix="zh-", dir=None if is_short else _SHORT_TMPDIR))
+        if os.geteuid() == 0:
+            # The account that Postgres runs as, where root cannot, passes through to its own folder in it.
+            folder.chmod(0o711)
         replace_file(note, f"{folder}\n")
         try:
             yield folder

@@ -16,6 +16,7 @@ from local.backup.archive import NotABackup
 from local.backup.backup import SECRETS, served
 from local.backup.database import Shown
 from local.data_dir import DataDir, replace_file
+from local.embedded.unprivileged import kept_elsewhere
 from local.environment import is_set, settings_with
 from local.interruption import unwinding
 from local.one_part import found_data_dir
@@ -108,7 +109,10 @@ def _target(folder: DataDir, backup: archive.Backup) -> Iterator[str]:
 
 
 def _refuse_used(folder: DataDir) -> None:
-    if found := [name for name in _OURS if (folder.root / name).exists()]:
+    found = [name for name in _OURS if (folder.root / name).exists()]
+    if there := kept_elsewhere(folder.postgres):
+        found.append(str(there))
+    if found:
         raise Misconfigured(
             f"{folder.root} is not empty ({found[0]} is there), and a restore never writes over anything. "
             "Choose a new folder with --data-dir. Nothing was changed."
@@ -124,6 +128,8 @@ def _taken_back(folder: DataDir) -> Iterator[None]:
         for name in _OURS:
             path = folder.root / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if there := kept_elsewhere(folder.postgres):
+            shutil.rmtree(there)
         raise
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from local.data_dir import DataDir
 from local.demo import sink
 from local.demo.errors import DemoStopped
 from local.demo.running import Running, running
@@ -57,6 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         if code == _DID_NOT_HOLD:
             screen.say(f"logs: {folder / 'up.log'}, and one file a part in {data_dir / 'logs'}")
         else:
+            DataDir(folder / "data").remove()
             shutil.rmtree(folder, ignore_errors=True)
     return code
 

@@ -65,6 +65,16 @@ def place(folder: Path, *, programs: PostgresPrograms) -> Placement:
     raise NoUnprivilegedAccount(msg)
 
 
+def kept_elsewhere(folder: Path) -> Path | None:
+    """Where the data of this folder is, when root had to put it where an account reaches it; None when it is here."""
+    there = _elsewhere(folder)
+    return there if os.geteuid() == 0 and there.exists() else None
+
+
+def _elsewhere(folder: Path) -> Path:
+    return _REACHABLE_DATA / blake2s(str(folder.resolve()).encode(), digest_size=8).hexdigest()
+
+
 def _unprivileged_account() -> Identity:
     for name in _ACCOUNTS:
         try:
@@ -117,7 +127,7 @@ def _copied(placement: Placement, account: Identity) -> Placement:
         if libraries.is_dir():
             shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
         unfinished.rename(cache)
-    folder = _REACHABLE_DATA / blake2s(str(placement.folder.resolve()).encode(), digest_size=8).hexdigest()
+    folder = _elsewhere(placement.folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     there = Placement(
         identity=account,

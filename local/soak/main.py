@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from local.data_dir import DataDir
 from local.demo.errors import DemoStopped
 from local.interruption import unwinding
 from local.soak import kills, steady, telling
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         if code == _DID_NOT_HOLD:
             sys.stderr.write(f"soak: logs: {folder / 'up.log'}, and one file a part in {folder / 'data' / 'logs'}\n")
         else:
+            DataDir(folder / "data").remove()
             shutil.rmtree(folder, ignore_errors=True)
     return code
 

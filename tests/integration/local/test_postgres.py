@@ -7,15 +7,18 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from local.data_dir import DataDir
 from local.embedded import postgres, unprivileged
 from local.embedded.serving import serving
 from local.embedded.unprivileged import Placement
 from local.run_dir import is_alive
+from shared.domain.errors import Misconfigured
 
 
 @pytest.fixture
@@ -127,19 +130,28 @@ class TestAsRoot:
         def without_namespaces(placement: Placement) -> bool:
             return placement.identity.kind != "namespace" and works(placement)
 
-        with tempfile.TemporaryDirectory(prefix="zht-") as reachable:
+        closed = home / "checkout"
+        closed.mkdir(mode=mode)
+        data = DataDir(closed)
+        # The sockets are where those of an `up` are: in a folder of root's.
+        with tempfile.TemporaryDirectory(prefix="zht-") as reachable, data.sockets() as folder:
             Path(reachable).chmod(0o755)
             monkeypatch.setattr(unprivileged, "_works", without_namespaces)
             monkeypatch.setattr(unprivileged, "_REACHABLE_CACHE", Path(reachable) / "cache")
             monkeypatch.setattr(unprivileged, "_REACHABLE_DATA", Path(reachable) / "data")
-            closed = home / "checkout"
-            closed.mkdir(mode=mode)
-            sockets = Path(tempfile.mkdtemp(dir=home))
+            sockets = folder / "postgres"
+            sockets.mkdir(mode=0o700)
 
-            server = postgres.prepare(closed / "postgres", sockets=sockets, durable=False)
+            server = postgres.prepare(data.postgres, sockets=sockets, durable=False)
 
             assert server.identity.kind == "account"
             assert server.cluster.is_relative_to(closed if mode == 0o755 else reachable)
             with serving(server, log=home / "log") as pid:
                 assert Path(f"/proc/{pid}").stat().st_uid == server.identity.uid != 0
                 assert _query(server, "SELECT 1") == 1
+
+            shutil.rmtree(data.postgres)
+            with pytest.raises(Misconfigured, match=r"holds a database.*is gone") if mode == 0o700 else nullcontext():
+                data.secrets()
+            data.remove()
+            assert not server.cluster.exists()
