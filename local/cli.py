@@ -157,7 +157,8 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
 
 
 def _up(options: argparse.Namespace) -> int:
-    from local.up import UpOptions, up
+    from local.up import up
+    from local.up_plan import UpOptions
 
     return up(
         UpOptions(

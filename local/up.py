@@ -7,69 +7,22 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import SecretStr
-
-from local import part, sqs_address
-from local.data_dir import DataDir, replace_file
-from local.embedded import postgres, valkey
+from local import part
+from local.data_dir import replace_file
 from local.embedded.serving import EmbeddedServer
-from local.environment import for_children, inherited, is_set, local_settings, settings_with
+from local.environment import inherited
 from local.interruption import stop_signals
 from local.part import Part
-from local.ports import free_port, is_free
 from local.run_dir import RunDir
 from local.supervisor import Supervisor
 from local.terminal import Terminal
-from shared.domain.errors import Misconfigured
-from shared.settings import Settings
+from local.up_plan import Plan, UpOptions, planned
 
-_DEFAULT_PORT = 8000
-_LOOPBACK = "127.0.0.1"
 # After every part of ours, and the database last of all.
 _SERVER_STOP_RANKS = {"valkey": 8, "postgres": 9}
-# Stands for the URL that is known only once the embedded server is prepared.
-_EMBEDDED_DATABASE = "postgresql://embedded"
-
-
-@dataclass(frozen=True, slots=True)
-class UpOptions:
-    """What the command line asked for; None is "as the settings say"."""
-
-    host: str | None = None
-    port: int | None = None
-    data_dir: Path | None = None
-    ready_file: Path | None = None
-    workers: int = 1
-    with_fake_whatsapp: bool = False
-    with_sqs: bool = False
-    with_lambda: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """Everything decided before the first process starts."""
-
-    settings: Settings
-    data_dir: DataDir
-    environment: dict[str, str]
-    host: str
-    port: int
-    servers: dict[str, EmbeddedServer]
-    fake_whatsapp_port: int | None
-    sqs_port: int | None
-    options: UpOptions
-
-    @property
-    def api_url(self) -> str:
-        """Where this machine reaches the API, also when it listens on every address."""
-        host = _LOOPBACK if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
 def up(options: UpOptions) -> int:
@@ -84,7 +37,7 @@ def up(options: UpOptions) -> int:
         # Until the loop runs: an interrupted initdb leaves nothing that the next start would trust.
         signal.signal(number, lambda *_: sys.exit(0))
     try:
-        with _planned(options) as plan:
+        with planned(options) as plan:
             _wait_for_children_without_threads()
             return asyncio.run(_run(plan, terminal, stop_on, began=began))
     finally:
@@ -103,84 +56,7 @@ def _wait_for_children_without_threads() -> None:
         asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
 
-@contextmanager
-def _planned(options: UpOptions) -> Iterator[_Plan]:
-    has_database, has_redis = is_set("database_url"), is_set("redis_url")
-    if has_database and not (is_set("admin_key") and is_set("secret_key")):
-        msg = (
-            "ZAPHUB_DATABASE_URL is set, so ZAPHUB_ADMIN_KEY and ZAPHUB_SECRET_KEY must be given too: the secrets in "
-            "that database outlive this machine's data folder. Make two with: "
-            "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
-        )
-        raise Misconfigured(msg)
-    if options.ready_file is not None:
-        if not os.access(options.ready_file.resolve().parent, os.W_OK):
-            raise Misconfigured(f"--ready-file {options.ready_file} cannot be written: make its folder first.")
-        if options.ready_file.is_dir():
-            raise Misconfigured(f"--ready-file {options.ready_file} is a folder.")
-    # Read once for the data folder, where the secrets are that the second reading needs.
-    data_dir = DataDir((options.data_dir or local_settings().data_dir).resolve())
-    with ExitStack() as held:
-        held.enter_context(data_dir.claimed())
-        # What an earlier start said is not so any more, and who waits for the file waits for this one.
-        for said in filter(None, (data_dir.ready_file, options.ready_file)):
-            said.unlink(missing_ok=True)
-        sockets = held.enter_context(data_dir.sockets())
-        settings = settings_with({"database_url": _EMBEDDED_DATABASE, **data_dir.secrets()})
-        servers: dict[str, EmbeddedServer] = {}
-        database_url, redis_url = settings.database_url, settings.redis_url
-        if not has_database:
-            # Its own folder, as it may belong to the account that Postgres runs as.
-            private = sockets / "postgres"
-            private.mkdir(mode=0o700)
-            server = postgres.prepare(data_dir.postgres, sockets=private)
-            servers["postgres"], database_url = server, server.url()
-        if not has_redis and not options.with_sqs:
-            bell = valkey.prepare(data_dir.valkey, sockets=sockets)
-            servers["valkey"], redis_url = bell, bell.url
-        host = options.host or settings.host
-        port = _api_port(host, asked=options.port, settings=settings)
-        fake_port = free_port(_LOOPBACK) if options.with_fake_whatsapp else None
-        sqs_port = free_port(_LOOPBACK) if options.with_sqs and not settings.sqs_queue_urls else None
-        environment = for_children(
-            {
-                "database_url": database_url,
-                "redis_url": redis_url,
-                "data_dir": str(data_dir.root),
-                "host": host,
-                "port": str(port),
-                "admin_key": _revealed(settings, "admin_key"),
-                "secret_key": _revealed(settings, "secret_key"),
-                "host_token": _revealed(settings, "host_token"),
-                "fake_whatsapp_url": f"http://{_LOOPBACK}:{fake_port}" if fake_port else settings.fake_whatsapp_url,
-                "run_dir": str(data_dir.run),
-                # People read it: not JSON, unless they asked for that.
-                "log_format": "console" if sys.stdout.isatty() and not is_set("log_format") else settings.log_format,
-                "transport": "sqs" if options.with_sqs else settings.transport,
-                "sqs_queue_urls": json.dumps(sqs_address.urls(sqs_port) if sqs_port else settings.sqs_queue_urls),
-            }
-        )
-        if sqs_port:
-            environment |= sqs_address.CREDENTIALS
-        yield _Plan(
-            settings=settings,
-            data_dir=data_dir,
-            environment=environment,
-            host=host,
-            port=port,
-            servers=servers,
-            fake_whatsapp_port=fake_port,
-            sqs_port=sqs_port,
-            options=options,
-        )
-
-
-def _revealed(settings: Settings, name: Literal["admin_key", "secret_key", "host_token"]) -> str | None:
-    secret: SecretStr | None = getattr(settings, name)
-    return None if secret is None else secret.get_secret_value()
-
-
-async def _run(plan: _Plan, terminal: Terminal, stop_on: Sequence[signal.Signals], *, began: float) -> int:
+async def _run(plan: Plan, terminal: Terminal, stop_on: Sequence[signal.Signals], *, began: float) -> int:
     stop, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in stop_on:
@@ -217,7 +93,7 @@ async def _run(plan: _Plan, terminal: Terminal, stop_on: Sequence[signal.Signals
     return 0
 
 
-async def _start(plan: _Plan, supervisor: Supervisor) -> None:
+async def _start(plan: Plan, supervisor: Supervisor) -> None:
     for name, server in plan.servers.items():
         supervisor.start(_server(name, server))
     from shared.db.migrate import migrate  # noqa: PLC0415 - asyncpg takes as long to load as they take to start
@@ -244,7 +120,7 @@ def _server(name: str, server: EmbeddedServer) -> Part:
     )
 
 
-def _parts(plan: _Plan) -> Iterator[Part]:
+def _parts(plan: Plan) -> Iterator[Part]:
     def environment(name: str) -> dict[str, str]:
         return {**plan.environment, "ZAPHUB_PART": name}
 
@@ -269,7 +145,7 @@ def _parts(plan: _Plan) -> Iterator[Part]:
     yield part.scheduler(environment("scheduler"))
 
 
-def _teller(plan: _Plan, greet: Callable[[], None]) -> Callable[[dict[str, int]], None]:
+def _teller(plan: Plan, greet: Callable[[], None]) -> Callable[[dict[str, int]], None]:
     """What writes the pids down; it greets after the first time, as who reads that starts the commands that join."""
     greetings = [greet]
 
@@ -281,7 +157,7 @@ def _teller(plan: _Plan, greet: Callable[[], None]) -> Callable[[dict[str, int]]
     return tell
 
 
-def _publish(plan: _Plan, pids: dict[str, int]) -> None:
+def _publish(plan: Plan, pids: dict[str, int]) -> None:
     environment = plan.environment
     said = {
         "api_url": plan.api_url,
@@ -302,25 +178,10 @@ def _publish(plan: _Plan, pids: dict[str, int]) -> None:
         replace_file(plan.options.ready_file, json.dumps(said, indent=2))
 
 
-def _greet(plan: _Plan, terminal: Terminal, *, seconds: float) -> None:
+def _greet(plan: Plan, terminal: Terminal, *, seconds: float) -> None:
     terminal.say("zaphub", f"ready in {seconds:.1f} s")
     terminal.say("zaphub", f"API        {plan.api_url}  (documentation: {plan.api_url}/docs)")
     terminal.say("zaphub", f"admin key  in {plan.data_dir.secrets_file}")
     if "postgres" in plan.servers:
         terminal.say("zaphub", f"data       {plan.data_dir.root}  (logs/ has one file a part)")
     terminal.say("zaphub", "Ctrl-C stops everything")
-
-
-def _api_port(host: str, *, asked: int | None, settings: Settings) -> int:
-    """Return the port asked for; without one the default, or a free one when that is taken."""
-    if asked is None and is_set("port"):
-        asked = settings.port
-    try:
-        if asked and not is_free(host, asked):
-            msg = f"Port {asked} on {host} is taken. Choose another with --port, or 0 for any free one."
-            raise Misconfigured(msg)
-        if asked:
-            return asked
-        return _DEFAULT_PORT if asked is None and is_free(host, _DEFAULT_PORT) else free_port(host)
-    except OSError as error:
-        raise Misconfigured(f"The API cannot listen on {host}: {error}. Correct ZAPHUB_HOST or --host.") from error

@@ -55,7 +55,8 @@ def main(arguments: Sequence[str]) -> int:
         with unwinding(), _target(folder, backup) as database_url:
             asyncio.run(_fill(database_url, folder, backup, sends=options.resume_sends))
     except OSError as error:
-        raise Misconfigured(f"The backup could not be restored: {error}. Nothing of it was left behind.") from error
+        left = "Drop its database and begin again" if is_set("database_url") else "Nothing of it was left behind"
+        raise Misconfigured(f"The backup could not be restored: {error}. {left}.") from error
     _tell(manifest, folder, sends=options.resume_sends)
     return 0
 
