@@ -46,7 +46,7 @@ async def handle(job: Job, use: Resources) -> Outcome:
     if message.is_begun:
         return await _try(job, message, use)
     if message.status in SETTLED:
-        return Done(result={"success": True, "messageDbId": str(message_id), "status": message.status})
+        return _nothing_to_do(message)
     in_doubt = message.status in {MessageStatus.PROCESSING, MessageStatus.UNKNOWN}
     if in_doubt and (waits := _still_held(message, grace_s=use.settings.send_unknown_grace_s)):
         return waits
@@ -67,6 +67,13 @@ async def handle(job: Job, use: Resources) -> Outcome:
         # Settled, or its session went away, while the host was asked.
         return Snooze(delay_s=0.0)
     return await _try(job, again, use)
+
+
+def _nothing_to_do(message: Sendable) -> Outcome:
+    if message.status is MessageStatus.CANCELED:
+        # Taken back by the thousand, messages are cancelled a moment before their jobs.
+        return Discard(reason="canceled")
+    return Done(result={"success": True, "messageDbId": str(message.id), "status": message.status})
 
 
 def _owner(message: Sendable) -> Owner | None:

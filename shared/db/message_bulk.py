@@ -101,3 +101,20 @@ async def move(connection: Connection, ids: Sequence[MessageId], to: MessageStat
     """Move messages to canceled or queued, with history and events: how many, and whose events want webhooks."""
     rows = await connection.fetch(_SQL.move, list(ids), to.value)
     return sum(row["moved"] for row in rows), {row["connection_id"] for row in rows if row["wanted"]}
+
+
+async def cancel(
+    connection: Connection, ids: Sequence[MessageId], statuses: frozenset[MessageStatus]
+) -> tuple[int, set[ConnectionId], list[int]]:
+    """As `move`, to canceled, of those that are in `statuses`; also the pks of their jobs, which are left as they are.
+
+    Locks no group: transactions that share no message go side by side.
+    """
+    rows = await connection.fetch(_SQL.cancel, list(ids), _stored(statuses))
+    moved = sum(row["moved"] for row in rows)
+    return moved, {row["connection_id"] for row in rows if row["wanted"]}, [pk for row in rows for pk in row["job_pks"]]
+
+
+def _stored(statuses: frozenset[MessageStatus]) -> list[MessageStatus]:
+    """A scheduled message that fell due is shown as queued."""
+    return sorted(statuses | ({MessageStatus.SCHEDULED} if MessageStatus.QUEUED in statuses else set()))

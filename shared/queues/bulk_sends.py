@@ -1,10 +1,12 @@
 """Cancel and retry many messages by a filter: batches that commit whole, each with jobs, history and events."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from shared.db import message_bulk
 from shared.db.message_bulk import Meant, Place
@@ -22,8 +24,10 @@ from shared.queues.sends import retry_job
 _drain: Final = load("drain")
 _QUEUE_ID: Final = POLICIES[QueueName.MESSAGE_SEND].id
 
-# A group stays locked for one batch, about 100 ms: its worker's next claim waits no longer than that.
+# Messages stay locked for one batch, about 100 ms, and their group for the end of their jobs, a third of that.
 BATCH: Final = 1000
+# Batches of cancelled messages side by side, each on a connection of its own: Postgres works on each with one core.
+AT_ONCE: Final = 3
 # So many are looked up at a time: enough for most calls, and little to hold.
 _ROUND: Final = 20_000
 # A call ends within most proxies' timeouts and says that it is not complete; again, it goes on where it stopped.
@@ -38,49 +42,77 @@ class Changed:
     complete: bool = True
 
 
-ChangeBatch = Callable[[Transaction, Sequence[Record]], Awaitable[int]]
+ChangeBatch = Callable[[Sequence[Record]], Awaitable[int]]
 Arrange = Callable[[Sequence[Record]], list[Record]]
 
 
 async def cancel(queues: Queues, meant: Meant, *, budget_s: float = BUDGET_S) -> Changed:
     """Take back every message that is meant and has not left, those due first; what is being sent now is left.
 
-    A crash in the middle leaves each message either cancelled whole or untouched. Calling again is safe.
+    A crash in the middle leaves each message either cancelled, with history and event, or untouched. A job of a
+    cancelled message that it leaves ends when it is claimed, and sends nothing. Calling again is safe.
     """
-    return await _each_batch(queues, meant, _cancel, budget_s=budget_s, arrange=_chat_by_chat)
+
+    async def change(rows: Sequence[Record]) -> int:
+        return await _cancel(queues, rows, meant.statuses)
+
+    return await _each_batch(queues, meant, change, budget_s=budget_s, arrange=_chat_by_chat, at_once=AT_ONCE)
 
 
 async def retry(queues: Queues, meant: Meant, *, default_ttl_s: int, budget_s: float = BUDGET_S) -> Changed:
     """Send every message that is meant once more, with a new budget of attempts, in the order they were made."""
 
-    async def change(tx: Transaction, rows: Sequence[Record]) -> int:
-        return await retry_batch(tx, rows, statuses=meant.statuses, default_ttl_s=default_ttl_s)
+    async def once(rows: Sequence[Record]) -> int:
+        async with queues.transaction() as tx:
+            return await retry_batch(tx, rows, statuses=meant.statuses, default_ttl_s=default_ttl_s)
 
-    return await _each_batch(queues, meant, change, budget_s=budget_s, arrange=list)
+    async def change(rows: Sequence[Record]) -> int:
+        return await retry_collisions(lambda: once(rows))
+
+    return await _each_batch(queues, meant, change, budget_s=budget_s, arrange=list, at_once=1)
 
 
 async def _each_batch(
-    queues: Queues, meant: Meant, change: ChangeBatch, *, budget_s: float, arrange: Arrange
+    queues: Queues, meant: Meant, change: ChangeBatch, *, budget_s: float, arrange: Arrange, at_once: int
 ) -> Changed:
+    """Change round after round of those that are meant, in batches begun in order, `at_once` of them at the same time.
+
+    An error ends the call: what has not committed is rolled back.
+    """
     ends_at = time.monotonic() + budget_s
     count, after = 0, None
     while True:
         async with queues.pool.acquire() as connection:
             rows = await message_bulk.meant(connection, meant, after=after, limit=_ROUND)
-        arranged = arrange(rows)
-        for start in range(0, len(arranged), BATCH):
-            if time.monotonic() >= ends_at:
-                return Changed(count, complete=False)
-            batch = arranged[start : start + BATCH]
-            count += await retry_collisions(lambda: _commit(queues, change, batch))  # noqa: B023 - called now
+        batches = deque(_batches(arrange(rows)))
+        counts = await _side_by_side([_work_off(batches, change, ends_at=ends_at) for _ in range(at_once)])
+        count += sum(counts)
+        if batches:
+            return Changed(count, complete=False)
         if len(rows) < _ROUND:
             return Changed(count)
         after = _place(rows[-1])
 
 
-async def _commit(queues: Queues, change: ChangeBatch, rows: Sequence[Record]) -> int:
-    async with queues.transaction() as tx:
-        return await change(tx, rows)
+def _batches(rows: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
+
+
+async def _work_off(batches: deque[Sequence[Record]], change: ChangeBatch, *, ends_at: float) -> int:
+    count = 0
+    while batches and time.monotonic() < ends_at:
+        count += await change(batches.popleft())
+    return count
+
+
+async def _side_by_side(works: Sequence[Coroutine[Any, Any, int]]) -> list[int]:
+    """Their results; the first error as it is, once the others have ended."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def _chat_by_chat(rows: Sequence[Record]) -> list[Record]:
@@ -105,16 +137,29 @@ async def _share_connections(tx: Transaction, rows: Sequence[Record]) -> None:
     await tx.connection.execute(_drain.share_connections, sorted({row["connection_id"] for row in rows}))
 
 
-async def _cancel(tx: Transaction, rows: Sequence[Record]) -> int:
-    await _share_connections(tx, rows)
-    ended = await ledger.cancel(tx.connection, pks=[row["job_pk"] for row in rows if row["job_pk"] is not None])
-    # A job that runs, or was replaced meanwhile, keeps its message.
-    free = [row["id"] for row in rows if row["job_pk"] is None or row["job_pk"] in ended]
-    moved, wanted = await message_bulk.move(tx.connection, free, MessageStatus.CANCELED)
-    tx.fan_out(*wanted)
-    if ended:
-        tx.ring(QueueName.MESSAGE_SEND)
+async def _cancel(queues: Queues, rows: Sequence[Record], statuses: frozenset[MessageStatus]) -> int:
+    """First the messages: no try begins from then on. Then their jobs, for which their group is waited for."""
+    moved, jobs = await retry_collisions(lambda: _take_back(queues, rows, statuses))
+    if jobs:
+        await retry_collisions(lambda: _end_jobs(queues, jobs))
     return moved
+
+
+async def _take_back(
+    queues: Queues, rows: Sequence[Record], statuses: frozenset[MessageStatus]
+) -> tuple[int, list[int]]:
+    async with queues.transaction() as tx:
+        await _share_connections(tx, rows)
+        moved, wanted, jobs = await message_bulk.cancel(tx.connection, [row["id"] for row in rows], statuses)
+        tx.fan_out(*wanted)
+    return moved, jobs
+
+
+async def _end_jobs(queues: Queues, pks: Sequence[int]) -> None:
+    async with queues.transaction() as tx:
+        # One that runs by now finds its message cancelled.
+        if await ledger.cancel(tx.connection, pks=pks):
+            tx.ring(QueueName.MESSAGE_SEND)
 
 
 async def retry_batch(

@@ -50,7 +50,7 @@ class FinishKind(StrEnum):
     RETRY = "retry"  # again after `delay_s` in its place, or a dead letter when its attempts are used up
     PARK = "park"  # waits in its place; attempt and rate token given back
     SNOOZE = "snooze"  # again after `delay_s` in its place; attempt and rate token given back
-    CANCEL = "cancel"
+    CANCEL = "cancel"  # rate token given back
     FAIL = "fail"  # a dead letter at once
     UNKNOWN = "unknown"  # again after `delay_s` in its place, even when that is one try more than it has
 

@@ -1,5 +1,5 @@
--- The ledger's queries. The functions they call are in migrations/0002_ledger.sql, 0021_ledger_enqueue.sql and
--- 0029_ledger_batches.sql, with their promises.
+-- The ledger's queries. The functions they call are in migrations/0002_ledger.sql, 0021_ledger_enqueue.sql,
+-- 0029_ledger_batches.sql and 0038_taken_back.sql, with their promises.
 
 -- name: enqueue
 -- Parallel arrays, one element per job: $1 queue ids, $2 job ids, $3 dedupe, $4 names, $5 data, $6 priorities, $7 urgencies,
@@ -20,7 +20,7 @@ SELECT pk, job_key, queue, name, data, attempt, max_attempts, stalled, fence, gr
 -- name: finish
 -- Parallel arrays: $1 pks, $2 fences, $3 outcomes, $4 delays in seconds, $5 results, $6 errors. Always one row.
 SELECT accepted, dead, ready, next_due_s
-  FROM ledger_finish_v3($1, $2, $3, $4, $5, $6);
+  FROM ledger_finish_v4($1, $2, $3, $4, $5, $6);
 
 -- name: lock_groups
 -- $1 pks. Their groups stay locked until the transaction ends.

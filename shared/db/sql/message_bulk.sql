@@ -38,4 +38,8 @@ RETURNING m.id;
 
 -- name: move
 -- $1 ids, $2 canceled or queued. A row per connection: how many moved, and whether webhooks are to be made.
-SELECT connection_id, moved, wanted FROM messages_move_v2($1, $2);
+SELECT connection_id, moved, wanted FROM messages_move_v3($1, $2, NULL);
+
+-- name: cancel
+-- $1 ids, $2 statuses: only messages that are in one of these. A row per connection, as `move`, with the jobs of those that moved.
+SELECT connection_id, moved, wanted, job_pks FROM messages_move_v3($1, 'canceled', $2);

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -53,6 +52,15 @@ async def _bury(database: Connection, ids: list[str], *, code: str = "NUMBER_NOT
     pks = [row["job_pk"] for row in await database.fetch("SELECT job_pk FROM messages WHERE id = ANY($1::uuid[])", ids)]
     await ledger.cancel(database, pks=pks)
     await database.execute("UPDATE jobs SET state = 'failed', error = $2 WHERE pk = ANY($1)", pks, error)
+
+
+async def _begin(database: Connection, ids: list[str]) -> set[str]:
+    """Begin the tries of those of these messages that may be sent."""
+    begun = await database.fetch(
+        "UPDATE messages SET status = 'processing' WHERE id = ANY($1::uuid[]) AND status = 'queued' RETURNING id",
+        [UUID(one) for one in ids],
+    )
+    return {str(row["id"]) for row in begun}
 
 
 async def _statuses(database: Connection) -> dict[str, int]:
@@ -225,11 +233,13 @@ async def test_a_message_that_is_being_sent_is_left(
     await _accept(api, connection, 3)
     async with queues.pool.acquire() as worker:
         [claimed] = await ledger.claim(worker, slots={QueueName.MESSAGE_SEND: 1}, worker="w")
+    await _begin(database, [claimed.data["messageDbId"]])
 
     answer = await api.post("/messages/cancel", json={"filter": ALL})
 
     assert answer.json()["count"] == 2
-    assert (await api.get(f"/messages/{claimed.data['messageDbId']}")).json()["status"] == "queued"
+    assert (await api.get(f"/messages/{claimed.data['messageDbId']}")).json()["status"] == "processing"
+    assert (await api.get(f"/jobs/{claimed.job_id}")).json()["state"] == "active"
 
 
 async def test_a_retry_leaves_what_may_have_left_unless_it_is_named(
@@ -275,19 +285,19 @@ async def test_a_call_that_runs_out_of_time_says_so_and_goes_on_when_asked_again
 async def test_a_campaign_can_be_stopped_while_it_is_being_sent(
     api: httpx.AsyncClient, connection: dict[str, Any], database: Connection, queues: Queues
 ) -> None:
-    """Whoever is faster, every message is either cancelled with its job or left to the worker that claimed it."""
+    """Whoever is faster, every message is either cancelled or left to the worker that began its try."""
     await ledger.set_group(database, QueueName.MESSAGE_SEND, connection["id"], cap=5, rate_per_minute=0)
     await database.execute("UPDATE job_groups SET reasons = '{}'")
     await _accept(api, connection, 1000)
     await _accept(api, connection, 1000)
-    claimed: set[str] = set()
+    begun: set[str] = set()
     stop = asyncio.Event()
 
     async def work() -> None:
         async with queues.pool.acquire() as worker:
             while not stop.is_set():
                 jobs = await ledger.claim(worker, slots={QueueName.MESSAGE_SEND: 5}, worker="w")
-                claimed.update(job.data["messageDbId"] for job in jobs)
+                begun.update(await _begin(worker, [job.data["messageDbId"] for job in jobs]))
                 ends = [Finish(pk=j.pk, fence=j.fence, queue=j.queue, kind=FinishKind.DONE) for j in jobs]
                 await ledger.finish(worker, ends)
 
@@ -298,43 +308,62 @@ async def test_a_campaign_can_be_stopped_while_it_is_being_sent(
 
     canceled = {str(row["id"]) for row in await database.fetch("SELECT id FROM messages WHERE status = 'canceled'")}
     assert answer.json()["count"] == len(canceled) > 0
-    assert canceled.isdisjoint(claimed)
-    assert len(canceled) + len(claimed) == 2000
+    assert canceled.isdisjoint(begun)
+    assert len(canceled) + len(begun) == 2000
     counted = await database.fetchrow(
         "SELECT pending, busy FROM job_groups WHERE grp = $1 AND queue = 4", connection["id"]
     )
     assert tuple(counted or ()) == (0, 0)
 
 
+@pytest.mark.parametrize(("dies_in", "canceled", "jobs_left"), [("messages", 2, 3), ("jobs", 4, 3)])
 async def test_what_a_crash_leaves_is_whole(
     api: httpx.AsyncClient,
     connection: dict[str, Any],
     queues: Queues,
     database: Connection,
     monkeypatch: pytest.MonkeyPatch,
+    dies_in: str,
+    canceled: int,
+    jobs_left: int,
 ) -> None:
+    """Of a message that is not cancelled the job lives; jobs of cancelled ones that are left end by themselves."""
     await _accept(api, connection, 5)
-    monkeypatch.setattr(bulk_sends, "BATCH", 2)
-    batches = iter([None, ConnectionResetError("the process is gone")])
+    of_messages, of_jobs = message_bulk.cancel, ledger.cancel
+    calls = {"messages": 0, "jobs": 0}
 
-    async def move_once(*arguments: Any) -> Any:
-        if error := next(batches):
-            raise error
-        return await message_bulk.move(*arguments)
+    def die(step: str) -> None:
+        calls[step] += 1
+        if step == dies_in and calls[step] == 2:
+            raise ConnectionResetError("the process is gone")
+
+    async def take_back(*arguments: Any) -> Any:
+        die("messages")
+        return await of_messages(*arguments)
+
+    async def end_jobs(*arguments: Any, **named: Any) -> Any:
+        die("jobs")
+        return await of_jobs(*arguments, **named)
 
     meant = Meant(tenant_id=DEFAULT_TENANT, allowed=None, wanted=MessageFilter(), statuses=CANCELABLE)
     with monkeypatch.context() as patched:
-        patched.setattr(bulk_sends, "message_bulk", SimpleNamespace(meant=message_bulk.meant, move=move_once))
+        patched.setattr(bulk_sends, "BATCH", 2)
+        patched.setattr(bulk_sends, "AT_ONCE", 1)
+        patched.setattr(message_bulk, "cancel", take_back)
+        patched.setattr(ledger, "cancel", end_jobs)
         with pytest.raises(ConnectionResetError):
             await bulk_sends.cancel(queues, meant)
 
-    assert await _statuses(database) == {"canceled": 2, "queued": 3}
-    halves = await database.fetchval(
-        "SELECT count(*) FROM messages m JOIN jobs j ON j.pk = m.job_pk"
-        " WHERE (m.status = 'canceled') <> (j.state = 'cancelled')"
+    assert await _statuses(database) == {"canceled": canceled, "queued": 5 - canceled}
+    told = "SELECT count(*) FROM messages m JOIN events e ON e.message_id = m.id AND e.type = 'message.canceled'"
+    noted = "SELECT count(*) FROM message_transitions WHERE to_status = 'canceled'"
+    assert (await database.fetchval(told), await database.fetchval(noted)) == (canceled, canceled)
+    living = await database.fetch(
+        "SELECT m.status FROM messages m JOIN jobs j ON j.pk = m.job_pk WHERE j.finished_at IS NULL"
     )
-    assert halves == 0
-    assert (await bulk_sends.cancel(queues, meant)).count == 3
+    statuses = [row["status"] for row in living]
+    assert (len(statuses), statuses.count("queued")) == (jobs_left, 5 - canceled)
+    assert (await bulk_sends.cancel(queues, meant)).count == 5 - canceled
 
 
 async def test_a_chat_is_cancelled_whole_before_the_next(
@@ -350,12 +379,13 @@ async def test_a_chat_is_cancelled_whole_before_the_next(
     monkeypatch.setattr(bulk_sends, "BATCH", 3)
     batches: list[set[str]] = []
 
-    async def note(_connection: Any, ids: list[UUID], *_to: Any) -> tuple[int, set[Any]]:
+    async def note(_connection: Any, ids: list[UUID], _statuses: Any) -> tuple[int, set[Any], list[int]]:
         rows = await database.fetch("SELECT jid FROM messages WHERE id = ANY($1::uuid[])", ids)
         batches.append({row["jid"] for row in rows})
-        return len(ids), set()
+        return len(ids), set(), []
 
-    monkeypatch.setattr(bulk_sends, "message_bulk", SimpleNamespace(meant=message_bulk.meant, move=note))
+    monkeypatch.setattr(bulk_sends, "AT_ONCE", 1)
+    monkeypatch.setattr(message_bulk, "cancel", note)
     meant = Meant(tenant_id=DEFAULT_TENANT, allowed=None, wanted=MessageFilter(), statuses=CANCELABLE)
 
     assert (await bulk_sends.cancel(queues, meant)).count == 6

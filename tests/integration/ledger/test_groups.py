@@ -139,6 +139,18 @@ async def test_a_token_is_spent_by_a_try_and_given_back_by_a_park(desk: "Desk") 
     assert await desk.claimed() == []
 
 
+async def test_a_job_that_ends_cancelled_gives_its_token_back(desk: "Desk") -> None:
+    await set_group(desk.conn, RECEIVE, "s", rate_per_minute=1, burst=1)
+    await desk.add("a", "b", "c", group="s")
+
+    for job_id, kind in (("a", FinishKind.CANCEL), ("b", FinishKind.FAIL)):
+        jobs = await desk.claim()
+        assert [job.job_id for job in jobs] == [job_id]
+        await desk.end(jobs, kind)
+
+    assert await desk.claimed() == []
+
+
 @pytest.mark.parametrize("has_ended", [False, True])
 async def test_a_token_that_was_refilled_meanwhile_is_not_given_back(desk: "Desk", has_ended: bool) -> None:
     await set_group(desk.conn, RECEIVE, "s", cap=3, rate_per_minute=1, burst=1)

@@ -22,7 +22,11 @@ SELECT job_key, state FROM ledger_enqueue_v1(
 
 @pytest.mark.parametrize(
     ("claim", "order", "finish"),
-    [("ledger_claim_v2", "", "ledger_finish_v1"), ("ledger_claim_v3", "ORDER BY place", "ledger_finish_v2")],
+    [
+        ("ledger_claim_v2", "", "ledger_finish_v1"),
+        ("ledger_claim_v3", "ORDER BY place", "ledger_finish_v2"),
+        ("ledger_claim_v4", "ORDER BY place", "ledger_finish_v3"),
+    ],
 )
 async def test_a_worker_of_a_release_before_goes_on_working(desk: "Desk", claim: str, order: str, finish: str) -> None:
     await desk.add("plain", group="s")

@@ -70,7 +70,7 @@ async def test_one_that_is_gone_settled_expired_or_offline_holds_up_none_that_st
     )
     assert states == {
         str(gone): "cancelled",
-        str(canceled): "completed",
+        str(canceled): "cancelled",
         str(expired): "completed",
         str(offline): "waiting",
         str(unheld): "delayed",

@@ -107,11 +107,11 @@ class ModelLedger:
         self._take_tokens(job, 1)
 
     def finish(self, job: ModelJob, kind: FinishKind, delay_s: float) -> None:
-        gives_back = kind in {FinishKind.PARK, FinishKind.SNOOZE}
         is_out = kind is FinishKind.RETRY and job.attempt >= job.max_attempts
         job.fence = job.lease_until = None
-        if gives_back:
+        if kind in {FinishKind.PARK, FinishKind.SNOOZE}:
             job.attempt -= 1
+        if kind in {FinishKind.PARK, FinishKind.SNOOZE, FinishKind.CANCEL}:
             self._take_tokens(job, -1)
         if kind is FinishKind.DONE:
             self._end(job, "completed")
