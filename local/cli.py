@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        return _run(list(sys.argv[1:] if arguments is None else arguments))
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        # Here, where a reader who left is nothing to complain about.
+        sys.stdout.flush()
     except ZapHubError as error:
         sys.stderr.write(f"zh: {error.detail}\n")
         return 1
@@ -60,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    return code
 
 
 def _run(given: list[str]) -> int:

@@ -1,5 +1,6 @@
 """The command line's own behaviour: what it says, what it loads, how it ends."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,18 @@ def test_a_part_says_its_options_without_a_database(name: str, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert f"./zh {name} [--data-dir D]" in done.stdout
     assert "--help" in done.stdout
+
+
+def test_a_reader_who_left_is_nothing_to_complain_about() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "local.cli", "help"], cwd=CHECKOUT, stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+
+    assert done.stderr == b""
 
 
 def test_what_a_terminal_cannot_show_does_not_end_a_command() -> None:
