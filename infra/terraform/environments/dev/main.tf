@@ -26,8 +26,14 @@ module "zaphub" {
     multi_az              = false
     backup_retention_days = 1
     deletion_protection   = false
-    max_connections       = 250
+    max_connections       = 180
   }
+
+  # Few connections at once, for a database of 1 GB.
+  concurrency = {
+    for queue in ["session-init", "session-close", "message-receive", "message-send", "message-status", "webhook-delivery"] : queue => 2
+  }
+  api_concurrency = 10
 
   log_retention_days = 7
   monthly_budget_usd = 100

@@ -39,7 +39,7 @@ output "dashboard_url" {
 }
 
 output "migrate_command" {
-  description = "A shell command that brings the database's schema up to date, inside the VPC."
+  description = "A shell command that starts a task which brings the database's schema up to date, and prints the task's ARN."
   value       = module.zaphub.migrate_command
 }
 

@@ -93,6 +93,16 @@ resource "aws_iam_role_policy_attachment" "monitoring" {
   policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/service-role/AmazonRDSEnhancedMonitoringRole"
 }
 
+# RDS would make them by itself, to be kept for ever.
+resource "aws_cloudwatch_log_group" "this" {
+  #checkov:skip=CKV_AWS_338:how long lines are kept is the environment's to say; they are for finding faults, not for audits
+  for_each          = toset(["postgresql", "upgrade"])
+  name              = "/aws/rds/instance/${var.name}/${each.key}"
+  retention_in_days = var.log_retention_days
+  kms_key_id        = var.kms_key_arn
+  tags              = var.tags
+}
+
 resource "aws_db_instance" "this" {
   #checkov:skip=CKV_AWS_157:a standby is the default; dev goes without
   #checkov:skip=CKV_AWS_293:protected by default; dev may be destroyed
@@ -132,7 +142,7 @@ resource "aws_db_instance" "this" {
   performance_insights_kms_key_id = var.kms_key_arn
   monitoring_interval             = 60
   monitoring_role_arn             = aws_iam_role.monitoring.arn
-  enabled_cloudwatch_logs_exports = ["postgresql", "upgrade"]
+  enabled_cloudwatch_logs_exports = [for name, group in aws_cloudwatch_log_group.this : name]
   tags                            = var.tags
 }
 
@@ -221,9 +231,10 @@ resource "aws_db_proxy" "this" {
   tags                   = var.tags
 
   auth {
-    auth_scheme = "SECRETS"
-    iam_auth    = "DISABLED"
-    secret_arn  = var.proxy.secret_arn
+    auth_scheme               = "SECRETS"
+    iam_auth                  = "DISABLED"
+    client_password_auth_type = "POSTGRES_SCRAM_SHA_256"
+    secret_arn                = var.proxy.secret_arn
   }
 }
 
@@ -232,8 +243,8 @@ resource "aws_db_proxy_default_target_group" "this" {
   db_proxy_name = aws_db_proxy.this[0].name
 
   connection_pool_config {
-    max_connections_percent      = 80
-    max_idle_connections_percent = 20
+    max_connections_percent      = var.proxy.connections_percent
+    max_idle_connections_percent = floor(var.proxy.connections_percent / 4)
     connection_borrow_timeout    = 10
   }
 }

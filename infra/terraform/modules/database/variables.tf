@@ -76,9 +76,17 @@ variable "password_version" {
 }
 
 variable "proxy" {
-  description = "An RDS Proxy in front, with the secret that holds `username` and `password`; null: no proxy."
-  type        = object({ secret_arn = string })
-  default     = null
+  description = "An RDS Proxy in front, with the secret that holds `username` and `password`, and its part of max_connections; null: no proxy."
+  type = object({
+    secret_arn          = string
+    connections_percent = optional(number, 60)
+  })
+  default = null
+
+  validation {
+    condition     = var.proxy == null || try(var.proxy.connections_percent >= 10 && var.proxy.connections_percent <= 90, false)
+    error_message = "proxy.connections_percent: 10 to 90; hosts and migrations go past the proxy and need the rest."
+  }
 }
 
 variable "vpc_id" {
@@ -113,8 +121,14 @@ variable "max_connections" {
 }
 
 variable "kms_key_arn" {
-  description = "The KMS key of storage, backups and insights."
+  description = "The KMS key of storage, backups, insights and logs."
   type        = string
+}
+
+variable "log_retention_days" {
+  description = "How long log lines are kept, in days."
+  type        = number
+  default     = 30
 }
 
 variable "tags" {

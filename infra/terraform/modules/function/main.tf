@@ -48,6 +48,12 @@ locals {
     Effect   = "Allow"
     Action   = var.media.actions
     Resource = ["${var.media.bucket_arn}/*"]
+    }, {
+    # Without it S3 answers "forbidden" for a file that is gone, which would be tried again and again.
+    Sid      = "HearThatAFileIsGone"
+    Effect   = "Allow"
+    Action   = ["s3:ListBucket"]
+    Resource = [var.media.bucket_arn]
   }]
   # Objects are encrypted with the key: who writes them makes data keys.
   writes_media = contains(try(var.media.actions, []), "s3:PutObject")
@@ -110,11 +116,6 @@ resource "aws_iam_role_policy" "this" {
   })
 }
 
-resource "aws_iam_role_policy_attachment" "tracing" {
-  role       = aws_iam_role.this.name
-  policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/AWSXRayDaemonWriteAccess"
-}
-
 resource "aws_lambda_function" "this" {
   #checkov:skip=CKV_AWS_272:the zip's hash is pinned here; a signing profile is the account's to have
   #checkov:skip=CKV_AWS_116:SQS keeps the dead letters of bells; API and schedule need none, as the next call or minute looks again
@@ -136,7 +137,12 @@ resource "aws_lambda_function" "this" {
   tags                           = var.tags
 
   environment {
-    variables = merge(var.environment, { ZAPHUB_SECRETS_ARN = var.secret_arn })
+    variables = merge(
+      var.environment,
+      { ZAPHUB_SECRETS_ARN = var.secret_arn },
+      # A container reads its secret once. A new version of it is a new environment, for which AWS replaces them all.
+      var.secret_version == null ? {} : { SECRETS_VERSION = var.secret_version },
+    )
   }
 
   vpc_config {
@@ -144,8 +150,9 @@ resource "aws_lambda_function" "this" {
     security_group_ids = var.security_group_ids
   }
 
+  # What calls it may trace; nothing of ours would add to a trace, and each one costs.
   tracing_config {
-    mode = "Active"
+    mode = "PassThrough"
   }
 
   logging_config {
@@ -155,6 +162,14 @@ resource "aws_lambda_function" "this" {
 
   # Before its first invocation it must be able to write and to read.
   depends_on = [aws_iam_role_policy.this]
+}
+
+# A schedule's start waits in Lambda's own queue, which would repeat one that failed, for hours.
+resource "aws_lambda_function_event_invoke_config" "schedule" {
+  count                        = var.schedule == null || !var.is_deployed ? 0 : 1
+  function_name                = aws_lambda_function.this[0].function_name
+  maximum_event_age_in_seconds = 60
+  maximum_retry_attempts       = 0
 }
 
 resource "aws_lambda_event_source_mapping" "bells" {
@@ -202,10 +217,10 @@ resource "aws_iam_role_policy" "scheduler" {
 }
 
 resource "aws_scheduler_schedule" "this" {
+  #checkov:skip=CKV_AWS_297:it says nothing but when; with a key of ours its role would need the right to decrypt nothing
   count               = var.schedule == null || !var.is_deployed ? 0 : 1
   name                = var.name
   schedule_expression = var.schedule
-  kms_key_arn         = var.kms_key_arn
 
   flexible_time_window {
     mode = "OFF"

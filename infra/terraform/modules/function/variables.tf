@@ -102,6 +102,12 @@ variable "secret_arn" {
   type        = string
 }
 
+variable "secret_version" {
+  description = "The secret's version, which makes a new one a deployment; null: containers keep what they have read."
+  type        = string
+  default     = null
+}
+
 variable "kms_key_arn" {
   description = "The KMS key of the secret, the environment and the log."
   type        = string

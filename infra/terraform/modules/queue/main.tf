@@ -9,10 +9,15 @@ resource "aws_sqs_queue" "dead_letters" {
   tags                              = var.tags
 }
 
+locals {
+  # A bell that nobody hears ends among the dead letters, where an alarm tells, and not by its age.
+  retention_seconds = coalesce(var.message_retention_seconds, min(1209600, var.visibility_timeout_seconds * var.max_receive_count + 3600))
+}
+
 resource "aws_sqs_queue" "this" {
   name                              = var.name
   visibility_timeout_seconds        = var.visibility_timeout_seconds
-  message_retention_seconds         = var.message_retention_seconds
+  message_retention_seconds         = local.retention_seconds
   receive_wait_time_seconds         = 20
   sqs_managed_sse_enabled           = var.kms_key_arn == null ? true : null
   kms_master_key_id                 = var.kms_key_arn

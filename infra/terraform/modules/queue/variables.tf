@@ -29,13 +29,18 @@ variable "visibility_timeout_seconds" {
 }
 
 variable "message_retention_seconds" {
-  description = "How long an unheard bell is kept, in seconds. The sweep finds the work without it, so an hour is plenty."
+  description = "How long an unheard bell is kept, in seconds; null: until it has been handed out max_receive_count times, and an hour."
   type        = number
-  default     = 3600
+  default     = null
 
   validation {
-    condition     = var.message_retention_seconds >= 60 && var.message_retention_seconds <= 1209600
+    condition     = var.message_retention_seconds == null || try(var.message_retention_seconds >= 60 && var.message_retention_seconds <= 1209600, false)
     error_message = "message_retention_seconds: 60 to 1209600 (14 days)."
+  }
+
+  validation {
+    condition     = var.message_retention_seconds == null || try(var.message_retention_seconds > var.visibility_timeout_seconds * var.max_receive_count, false)
+    error_message = "message_retention_seconds: more than visibility_timeout_seconds x max_receive_count; else a bell is gone before it is a dead letter, and nobody hears of it."
   }
 }
 

@@ -2,6 +2,31 @@
 
 data "aws_region" "current" {}
 data "aws_caller_identity" "current" {}
+data "aws_partition" "current" {}
+
+locals {
+  # A private image's registry is an account and a region; an image of another registry needs no right here.
+  ecr        = try(regex("^(?P<account>[0-9]{12})\\.dkr\\.ecr\\.(?P<region>[a-z0-9-]+)\\.amazonaws\\.com[a-z.]*/(?P<repository>[^:@]+)", var.image), null)
+  repository = local.ecr == null ? null : "arn:${data.aws_partition.current.partition}:ecr:${local.ecr.region}:${local.ecr.account}:repository/${local.ecr.repository}"
+
+  secrets = [for name in var.secret_names : { name = name, valueFrom = "${var.secret_arn}:${name}::" }]
+
+  log = {
+    logDriver = "awslogs"
+    options = {
+      awslogs-group         = aws_cloudwatch_log_group.this.name
+      awslogs-region        = data.aws_region.current.region
+      awslogs-stream-prefix = "host"
+      mode                  = "non-blocking"
+    }
+  }
+
+  # Each child's door is asked for anything at all: an answer, even a refusal, comes from the loop that does the work.
+  asks_every_child = join("; ", [
+    "from http.client import HTTPConnection as Door",
+    "[(door := Door('127.0.0.1', port, timeout=2), door.request('GET', '/'), door.getresponse()) for port in range(${var.port}, ${var.port + var.sessions.children})]",
+  ])
+}
 
 resource "aws_cloudwatch_log_group" "this" {
   #checkov:skip=CKV_AWS_338:how long lines are kept is the environment's to say; they are for finding faults, not for audits
@@ -147,7 +172,7 @@ resource "aws_iam_role_policy" "start" {
 
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [
+    Statement = concat([
       {
         Sid      = "WriteTheLog"
         Effect   = "Allow"
@@ -156,6 +181,7 @@ resource "aws_iam_role_policy" "start" {
       },
       { Sid = "ReadTheSecret", Effect = "Allow", Action = ["secretsmanager:GetSecretValue"], Resource = [var.secret_arn] },
       { Sid = "OpenTheSecret", Effect = "Allow", Action = ["kms:Decrypt"], Resource = [var.kms_key_arn] },
+      ], local.repository == null ? [] : [
       {
         # A login to the registry is not about any one image.
         Sid      = "LogInToTheRegistry"
@@ -164,12 +190,12 @@ resource "aws_iam_role_policy" "start" {
         Resource = ["*"]
       },
       {
-        Sid      = "PullImagesOfThisAccount"
+        Sid      = "PullItsImage"
         Effect   = "Allow"
         Action   = ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]
-        Resource = ["arn:aws:ecr:*:${data.aws_caller_identity.current.account_id}:repository/*"]
+        Resource = [local.repository]
       },
-    ]
+    ])
   })
 }
 
@@ -188,6 +214,8 @@ resource "aws_iam_role_policy" "task" {
     Statement = [
       { Sid = "RingBells", Effect = "Allow", Action = ["sqs:SendMessage"], Resource = var.rings_queue_arns },
       { Sid = "ReadMedia", Effect = "Allow", Action = ["s3:GetObject"], Resource = ["${var.media_bucket_arn}/*"] },
+      # Without it S3 answers "forbidden" for a file that is gone, which would be tried again and again.
+      { Sid = "HearThatAFileIsGone", Effect = "Allow", Action = ["s3:ListBucket"], Resource = [var.media_bucket_arn] },
       { Sid = "OpenMedia", Effect = "Allow", Action = ["kms:Decrypt"], Resource = [var.kms_key_arn] },
     ]
   })
@@ -272,17 +300,48 @@ resource "aws_ecs_task_definition" "this" {
       ZAPHUB_HOST_BIND      = "0.0.0.0"
       ZAPHUB_HOST_PORT      = tostring(var.port)
       ZAPHUB_HOST_ADVERTISE = "auto"
+      }, var.secret_version == null ? {} : {
+      # A task reads its secret when it starts. A new version is a new definition, for which the hosts are replaced.
+      SECRETS_VERSION = var.secret_version
     }) : { name = name, value = value }]
-    secrets = [for name in var.secret_names : { name = name, valueFrom = "${var.secret_arn}:${name}::" }]
-    logConfiguration = {
-      logDriver = "awslogs"
-      options = {
-        awslogs-group         = aws_cloudwatch_log_group.this.name
-        awslogs-region        = data.aws_region.current.region
-        awslogs-stream-prefix = "host"
-        mode                  = "non-blocking"
-      }
+    secrets          = local.secrets
+    logConfiguration = local.log
+    # A deployment waits for it before it stops the hosts of the version before.
+    healthCheck = {
+      command     = ["CMD", "python", "-c", local.asks_every_child]
+      interval    = 30
+      timeout     = 10
+      retries     = 4
+      startPeriod = 120
     }
+  }])
+}
+
+# The schema, by the same image; apart, so that a new version migrates before the first of its hosts starts.
+resource "aws_ecs_task_definition" "migrate" {
+  family                   = "${var.name}-migrate"
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = "256"
+  memory                   = "512"
+  execution_role_arn       = aws_iam_role.start.arn
+  tags                     = var.tags
+
+  runtime_platform {
+    operating_system_family = "LINUX"
+    cpu_architecture        = var.architecture == "arm64" ? "ARM64" : "X86_64"
+  }
+
+  container_definitions = jsonencode([{
+    name                   = "migrate"
+    image                  = var.image
+    essential              = true
+    user                   = "10001:10001"
+    readonlyRootFilesystem = true
+    linuxParameters        = { initProcessEnabled = true }
+    command                = ["python", "-m", "shared.db.migrate"]
+    secrets                = local.secrets
+    logConfiguration       = local.log
   }])
 }
 

@@ -24,11 +24,11 @@ output "task_role_arn" {
 }
 
 output "migrate_command" {
-  description = "A shell command that brings the database's schema up to date, in a task of the hosts' image and network."
+  description = "A shell command that starts a task which brings the database's schema up to date, and prints the task's ARN."
   value = join(" ", [
     "aws ecs run-task --region ${data.aws_region.current.region} --cluster ${aws_ecs_cluster.this.name}",
-    "--task-definition ${aws_ecs_task_definition.this.family} --launch-type FARGATE --started-by migrate",
+    "--task-definition ${aws_ecs_task_definition.migrate.family} --launch-type FARGATE --started-by migrate",
     "--network-configuration 'awsvpcConfiguration={subnets=[${join(",", var.subnet_ids)}],securityGroups=[${var.security_group_id}]}'",
-    "--overrides '${jsonencode({ containerOverrides = [{ name = "session-host", command = ["python", "-m", "shared.db.migrate"] }] })}'",
+    "--query 'tasks[0].taskArn' --output text",
   ])
 }

@@ -74,6 +74,12 @@ variable "secret_arn" {
   type        = string
 }
 
+variable "secret_version" {
+  description = "The secret's version, which replaces the hosts when it changes; null: hosts keep what they have read."
+  type        = string
+  default     = null
+}
+
 variable "secret_names" {
   description = "The names in that secret which a host needs."
   type        = list(string)

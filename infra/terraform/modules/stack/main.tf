@@ -150,7 +150,8 @@ module "database" {
   max_connections           = var.database.max_connections
   password                  = var.database_password
   password_version          = var.secrets_version
-  proxy                     = var.database.proxy ? { secret_arn = aws_secretsmanager_secret.proxy[0].arn } : null
+  proxy                     = var.database.proxy ? { secret_arn = aws_secretsmanager_secret.proxy[0].arn, connections_percent = local.proxy_percent } : null
+  log_retention_days        = var.log_retention_days
   vpc_id                    = module.network.vpc_id
   subnet_ids                = module.network.private_subnet_ids
   client_security_group_ids = local.clients
@@ -310,6 +311,7 @@ module "function" {
   timeout_seconds    = each.value.function_timeout_s
   environment        = local.function_settings
   secret_arn         = aws_secretsmanager_secret.part["functions"].arn
+  secret_version     = aws_secretsmanager_secret_version.functions.version_id
   kms_key_arn        = aws_kms_key.this.arn
   subnet_ids         = module.network.private_subnet_ids
   security_group_ids = [aws_security_group.part["functions"].id]
@@ -346,6 +348,7 @@ module "sweeper" {
   reserved_concurrency = 1
   environment          = local.function_settings
   secret_arn           = aws_secretsmanager_secret.part["functions"].arn
+  secret_version       = aws_secretsmanager_secret_version.functions.version_id
   kms_key_arn          = aws_kms_key.this.arn
   subnet_ids           = module.network.private_subnet_ids
   security_group_ids   = [aws_security_group.part["functions"].id]
@@ -357,24 +360,27 @@ module "sweeper" {
 # ---- the API
 
 module "api_function" {
-  source             = "../function"
-  name               = "${local.name}-api"
-  description        = "The HTTP API"
-  handler            = local.api.handler
-  package            = merge(var.packages.api, { bucket = var.packages.bucket })
-  architecture       = var.architecture
-  is_deployed        = local.deploys_functions
-  runtime            = var.runtime
-  memory_mb          = local.api.memory_mb
-  timeout_seconds    = local.api.function_timeout_s
-  environment        = local.function_settings
-  secret_arn         = aws_secretsmanager_secret.part["functions"].arn
-  kms_key_arn        = aws_kms_key.this.arn
-  subnet_ids         = module.network.private_subnet_ids
-  security_group_ids = [aws_security_group.part["api"].id]
-  rings_queue_arns   = local.queue_arns
-  log_retention_days = var.log_retention_days
-  tags               = local.tags
+  source      = "../function"
+  name        = "${local.name}-api"
+  description = "The HTTP API"
+  # Requests come as they please: unbounded, a burst of them would take every connection to Postgres.
+  reserved_concurrency = var.api_concurrency
+  handler              = local.api.handler
+  package              = merge(var.packages.api, { bucket = var.packages.bucket })
+  architecture         = var.architecture
+  is_deployed          = local.deploys_functions
+  runtime              = var.runtime
+  memory_mb            = local.api.memory_mb
+  timeout_seconds      = local.api.function_timeout_s
+  environment          = local.function_settings
+  secret_arn           = aws_secretsmanager_secret.part["functions"].arn
+  secret_version       = aws_secretsmanager_secret_version.functions.version_id
+  kms_key_arn          = aws_kms_key.this.arn
+  subnet_ids           = module.network.private_subnet_ids
+  security_group_ids   = [aws_security_group.part["api"].id]
+  rings_queue_arns     = local.queue_arns
+  log_retention_days   = var.log_retention_days
+  tags                 = local.tags
 
   media = {
     bucket_arn = aws_s3_bucket.media.arn
@@ -430,6 +436,7 @@ module "session_host" {
   architecture       = var.architecture
   environment        = local.settings
   secret_arn         = aws_secretsmanager_secret.part["session-host"].arn
+  secret_version     = aws_secretsmanager_secret_version.session_host.version_id
   rings_queue_arns   = local.queue_arns
   media_bucket_arn   = aws_s3_bucket.media.arn
   vpc_id             = module.network.vpc_id
@@ -483,16 +490,23 @@ module "alarms" {
 # ---- what would fail at night is refused at plan
 
 locals {
-  function_connections = local.function_pool * (sum(values(local.concurrency)) + 1)
+  function_connections = local.function_pool * (sum(values(local.concurrency)) + 1 + var.api_concurrency)
   # Per host: the supervisor's and each child's own pool, and what the library opens for itself.
   host_connections = var.session_host.task_count * (1 + var.session_host.children) * 10
+  # For RDS itself, a migration, and a person who looks.
+  spare_connections = 20
+  # What a proxy opens for all functions together; the rest is for who goes past it.
+  proxy_percent = 60
 }
 
 resource "terraform_data" "connections_suffice" {
   lifecycle {
     precondition {
-      condition     = (var.database.proxy ? 100 : local.function_connections) + local.host_connections < var.database.max_connections
-      error_message = "database.max_connections: ${local.function_connections} for functions and ${local.host_connections} for hosts are more than ${var.database.max_connections}; raise it, or set database.proxy."
+      condition = (
+        (var.database.proxy ? ceil(var.database.max_connections * local.proxy_percent / 100) : local.function_connections)
+        + local.host_connections + local.spare_connections <= var.database.max_connections
+      )
+      error_message = "database.max_connections: ${var.database.proxy ? "${local.proxy_percent} % for the proxy" : "${local.function_connections} for functions"}, ${local.host_connections} for hosts and ${local.spare_connections} to spare are more than ${var.database.max_connections}; raise it, or set database.proxy."
     }
   }
 }

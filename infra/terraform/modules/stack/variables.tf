@@ -95,6 +95,17 @@ variable "concurrency" {
   }
 }
 
+variable "api_concurrency" {
+  description = "Requests that the API's function works on at once; reserved from the account's concurrency. More are answered 429 or 503."
+  type        = number
+  default     = 20
+
+  validation {
+    condition     = var.api_concurrency >= 1 && floor(var.api_concurrency) == var.api_concurrency
+    error_message = "api_concurrency: a whole number from 1 on."
+  }
+}
+
 variable "settings" {
   description = "More settings for every part, ZAPHUB_…, such as ZAPHUB_SEND_RATE_PER_MINUTE."
   type        = map(string)

@@ -47,6 +47,18 @@ run "private_encrypted_and_kept" {
   }
 }
 
+run "its_log_ends" {
+  command = apply
+
+  assert {
+    condition = alltrue([
+      for name in aws_db_instance.this.enabled_cloudwatch_logs_exports :
+      aws_cloudwatch_log_group.this[name].retention_in_days == 30 && aws_cloudwatch_log_group.this[name].name == "/aws/rds/instance/zaphub-test/${name}"
+    ])
+    error_message = "each log that RDS writes is kept for so long and no longer"
+  }
+}
+
 run "a_proxy_for_many_functions" {
   command = apply
 

@@ -80,8 +80,26 @@ run "it_hears_the_bells_of_its_own_queue_alone" {
   }
 
   assert {
+    condition     = !contains(keys(aws_lambda_function.this[0].environment[0].variables), "SECRETS_VERSION")
+    error_message = "no version unless one is given"
+  }
+
+  assert {
     condition     = length(aws_scheduler_schedule.this) == 0
     error_message = "no schedule unless one is given"
+  }
+}
+
+run "a_new_secret_replaces_the_containers_that_read_the_old_one" {
+  command = apply
+
+  variables {
+    secret_version = "v2"
+  }
+
+  assert {
+    condition     = aws_lambda_function.this[0].environment[0].variables["SECRETS_VERSION"] == "v2"
+    error_message = "a version is part of the environment"
   }
 }
 
@@ -98,6 +116,14 @@ run "it_writes_media_with_data_keys_of_its_own" {
       contains(statement.Action, "s3:PutObject") && statement.Resource == ["arn:aws:s3:::media/*"]
     ])
     error_message = "objects of the bucket, and no other bucket"
+  }
+
+  assert {
+    condition = anytrue([
+      for statement in jsondecode(aws_iam_role_policy.this.policy).Statement :
+      contains(statement.Action, "s3:ListBucket") && statement.Resource == ["arn:aws:s3:::media"]
+    ])
+    error_message = "a file that is gone is told from one that is forbidden"
   }
 
   assert {
@@ -119,6 +145,11 @@ run "it_starts_by_a_schedule" {
   assert {
     condition     = aws_scheduler_schedule.this[0].target[0].retry_policy[0].maximum_retry_attempts == 0
     error_message = "the next minute looks again"
+  }
+
+  assert {
+    condition     = aws_lambda_function_event_invoke_config.schedule[0].maximum_retry_attempts == 0
+    error_message = "and Lambda's own queue does not repeat it either, as serverless.yml says"
   }
 
   assert {

@@ -76,6 +76,30 @@ run "no_colon_in_a_name" {
   expect_failures = [var.name]
 }
 
+run "a_bell_that_nobody_hears_is_a_dead_letter_before_it_is_too_old" {
+  command = plan
+
+  variables {
+    message_retention_seconds = 1800
+  }
+
+  expect_failures = [var.message_retention_seconds]
+}
+
+run "a_slow_functions_bell_is_kept_for_longer" {
+  command = plan
+
+  variables {
+    function_timeout_seconds   = 300
+    visibility_timeout_seconds = 1800
+  }
+
+  assert {
+    condition     = aws_sqs_queue.this.message_retention_seconds == 5 * 1800 + 3600
+    error_message = "five times hidden, and an hour"
+  }
+}
+
 run "a_short_throttle_kills_no_bell" {
   command = plan
 

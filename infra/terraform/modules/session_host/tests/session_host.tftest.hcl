@@ -2,6 +2,9 @@ mock_provider "aws" {
   mock_data "aws_caller_identity" {
     defaults = { account_id = "123456789012" }
   }
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
   mock_data "aws_region" {
     defaults = { region = "sa-east-1" }
   }
@@ -77,6 +80,64 @@ run "private_and_with_a_journal_that_stays" {
   assert {
     condition     = output.capacity == 200
     error_message = "two tasks of four children of twenty-five sessions"
+  }
+}
+
+run "a_new_host_is_asked_whether_it_works_before_an_old_one_goes" {
+  command = apply
+
+  variables {
+    secret_version = "v2"
+  }
+
+  assert {
+    condition     = strcontains(join(" ", jsondecode(aws_ecs_task_definition.this.container_definitions)[0].healthCheck.command), "range(7400, 7404)")
+    error_message = "every child is asked"
+  }
+
+  assert {
+    condition = contains(
+      jsondecode(aws_ecs_task_definition.this.container_definitions)[0].environment, { name = "SECRETS_VERSION", value = "v2" }
+    )
+    error_message = "a new secret replaces the hosts"
+  }
+}
+
+run "the_schema_is_migrated_by_a_task_of_its_own" {
+  command = apply
+
+  assert {
+    condition = (
+      jsondecode(aws_ecs_task_definition.migrate.container_definitions)[0].image == var.image &&
+      jsondecode(aws_ecs_task_definition.migrate.container_definitions)[0].command == ["python", "-m", "shared.db.migrate"] &&
+      strcontains(output.migrate_command, "--task-definition zaphub-test-session-host-migrate")
+    )
+    error_message = "so that a new version migrates before the first of its hosts starts"
+  }
+}
+
+run "it_pulls_its_own_image_and_no_other" {
+  command = apply
+
+  assert {
+    condition = flatten([
+      for statement in jsondecode(aws_iam_role_policy.start.policy).Statement : statement.Resource
+      if contains(statement.Action, "ecr:BatchGetImage")
+    ]) == ["arn:aws:ecr:sa-east-1:123456789012:repository/zaphub-session-host"]
+    error_message = "the repository of its image"
+  }
+}
+
+run "an_image_of_another_registry_needs_no_right" {
+  command = apply
+
+  variables {
+    image = "ghcr.io/zaphub/session-host:1.0.0"
+  }
+
+  assert {
+    condition     = !strcontains(aws_iam_role_policy.start.policy, "ecr:")
+    error_message = "nothing of ECR"
   }
 }
 

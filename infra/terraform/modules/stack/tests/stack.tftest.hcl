@@ -135,6 +135,27 @@ run "connections_are_counted_before_they_run_out" {
   expect_failures = [terraform_data.connections_suffice]
 }
 
+run "the_apis_connections_count_too" {
+  command = plan
+
+  variables {
+    api_concurrency = 80
+  }
+
+  expect_failures = [terraform_data.connections_suffice]
+}
+
+run "a_proxy_leaves_room_for_the_hosts" {
+  command = plan
+
+  variables {
+    database     = { proxy = true, max_connections = 200 }
+    session_host = { image = "zaphub-session-host:1.0.0", children = 9 }
+  }
+
+  expect_failures = [terraform_data.connections_suffice]
+}
+
 run "a_key_that_is_too_short" {
   command = plan
 
