@@ -112,6 +112,7 @@ module "network" {
 }
 
 resource "aws_security_group" "part" {
+  #checkov:skip=CKV2_AWS_5:functions, API and hosts have them, in modules of their own
   for_each    = toset(["functions", "api", "session-host"])
   name        = "${local.name}-${each.key}"
   description = "ZapHub's ${each.key}"
