@@ -6,8 +6,10 @@ the loop. neonize would instead run a coroutine per event, all at once, and drop
 
 import asyncio
 import ctypes
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -19,6 +21,7 @@ from neonize.proto import Neonize_pb2 as envelope
 
 from session_host.whatsapp import inbound
 from session_host.whatsapp.backlog import Backlog
+from session_host.whatsapp.gate import Gate
 from session_host.whatsapp.port import (
     Banned,
     CallOffered,
@@ -59,14 +62,22 @@ class Bridge:
     """Takes one client's events off the library's threads. `first_sign` is set by the first of them."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, emit: Emit, record: Record, on_call: OnCall = lambda _: None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        gate: Gate,
+        *,
+        emit: Emit,
+        record: Record,
+        on_call: OnCall = lambda _: None,
     ) -> None:
         self._loop = loop
+        self._gate = gate
         self._emit = emit
         self._on_call = on_call
         self._record = record
         self.first_sign = asyncio.Event()
         self.is_closed = False
+        self.is_removed = False  # from the library's map, or about to be
         self.has_logged_in = False
         self._delivering = False
         self._last_at = 0.0
@@ -153,9 +164,26 @@ class Bridge:
         self.emit(QrShown(code))
 
     def told_login(self, outcome: str) -> None:
+        """The codes are over. When this returns the library looks its client up: without one it ends the process.
+
+        So it returns only while the client is there and stays, and never for one that was stopped meanwhile.
+        """
         self._signal()
+        if not self._may_look_up():
+            threading.Event().wait()
         # The library's two words for it; the login goes on, and its end has a word of its own.
         self.emit(PasskeyAsked(outcome) if outcome.startswith("passkey-") else QrEnded(outcome))
+
+    def _may_look_up(self) -> bool:
+        try:
+            return asyncio.run_coroutine_threadsafe(self._admitted(), self._loop).result()
+        except (RuntimeError, CancelledError):
+            # The loop is closed: the process is ending.
+            return False
+
+    async def _admitted(self) -> bool:
+        await self._gate.admit()
+        return not self.is_removed
 
 
 class _Events(NeonizeEvent):  # type: ignore[misc]  # neonize ships no types

@@ -78,7 +78,11 @@ class NeonizeClient:
             raise DeviceMissing(device)
         proxy = await self._spec.proxy_url() or self._library.proxy_url
         bridge = self._bridge = Bridge(
-            asyncio.get_running_loop(), emit=self._spec.emit, record=self._spec.record, on_call=self._spec.on_call
+            asyncio.get_running_loop(),
+            self._library.gate,
+            emit=self._spec.emit,
+            record=self._spec.record,
+            on_call=self._spec.on_call,
         )
         # new_device: without it a client that pairs would take over the store's first device.
         client = self._client = BridgedClient(
@@ -136,8 +140,10 @@ class NeonizeClient:
 
     async def _end(self, deadline_s: float) -> bool:
         assert self._pump is not None
+        assert self._bridge is not None
         # A stop waits for a dial that hangs; its thread may stay behind, we do not.
         async with self._library.gate.writing():
+            self._bridge.is_removed = True
             stopping = asyncio.ensure_future(self._client.stop())
             await asyncio.wait({stopping}, timeout=deadline_s / 2)
         done, _ = await asyncio.wait({stopping, self._pump}, timeout=deadline_s / 2, return_when=asyncio.ALL_COMPLETED)

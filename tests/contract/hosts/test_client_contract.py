@@ -15,6 +15,14 @@ from tests.contract.hosts.worlds import REPO, SimulatedWorld, World
 
 Clause = Callable[[World, str], Awaitable[None]]
 
+# As `python -m`, in spite of a wheel that brings a package `tests` of its own.
+_RUN = """
+import runpy, sys, types
+sys.modules["tests"] = types.ModuleType("tests")
+sys.modules["tests"].__path__ = ["tests"]
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+
 
 @pytest.mark.parametrize("clause", CLAUSES, ids=lambda clause: clause.__name__)
 async def test_the_simulated_client(clause: Clause) -> None:
@@ -36,3 +44,19 @@ def test_neonize_keeps_the_same_contract() -> None:
 
     assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
     assert f"{len(CLAUSES)} passed" in ran.stdout
+
+
+@pytest.mark.wire
+def test_a_client_that_is_stopped_while_its_code_is_scanned_does_not_end_the_process(
+    database_url: str, tmp_path: Path
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _RUN, "tests.contract.hosts.stopped_while_scanned", database_url, str(tmp_path)],
+        cwd=REPO,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=60,
+        check=False,
+    )
+
+    assert ran.returncode == 0

@@ -49,3 +49,20 @@ async def test_a_send_that_takes_long_does_not_hold_up_a_writer() -> None:
             assert not sending.done()
         answered.set()
         await sending
+
+
+async def test_a_lookup_of_the_librarys_own_keeps_writers_out() -> None:
+    gate, order = Gate(), []
+
+    async def write() -> None:
+        async with gate.writing():
+            order.append("written")
+
+    async with asyncio.timeout(5):
+        await gate.admit()
+        writing = asyncio.ensure_future(write())
+        await asyncio.sleep(0)
+        order.append("looked up")
+        await writing
+
+    assert order == ["looked up", "written"]
