@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import structlog
 
+from session_host import alone
 from session_host.calls import Calls
 from session_host.proxies import Proxies
 from session_host.whatsapp.port import (
@@ -140,7 +141,7 @@ class Habits:
             return True
 
     def _begin(self, habit: Coroutine[Any, Any, None]) -> None:
-        self._group.create_task(_guarded(habit))
+        alone.begin(self._group, habit, fault="habit_failed")
 
     async def _leave(self, one: _Client) -> None:
         """End a client whose proxy is not its connection's any more; the session makes another one."""
@@ -194,11 +195,3 @@ class Habits:
         one.proxy = None if stored is None else self._proxies.of(one.connection_id, stored)
         one.has_asked = True
         return None if one.proxy is None else await self._proxies.dialled(one.proxy)
-
-
-async def _guarded(habit: Coroutine[Any, Any, None]) -> None:
-    try:
-        await habit
-    except Exception as error:
-        # The root of a habit: its fault must not end the sessions.
-        log.exception("habit_failed", error=type(error).__name__)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
@@ -102,12 +102,15 @@ class JournalFeed:
             pass
 
     async def replay_orphans(self, connection_id: ConnectionId | None = None) -> int:
-        """Feed what dead processes of this machine left, of one session or of all; the number of entries."""
+        """Feed what dead processes of this machine left, of one session or of all; the number of entries.
+
+        What the disk does not give now is left for another time: no session waits for that.
+        """
         count = 0
         async with self._replaying:
             batches = self._journal.orphans(connection_id)
             try:
-                while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+                while (batch := await self._next_of(batches)) is not None:
                     await self._commit(batch)
                     count += len(batch.entries)
             finally:
@@ -115,6 +118,14 @@ class JournalFeed:
         if count:
             log.info("journal_replayed", entries=count)
         return count
+
+    async def _next_of(self, orphans: Generator[Batch, None, None]) -> Batch | None:
+        try:
+            return await asyncio.to_thread(next, orphans, None)
+        except OSError as error:
+            # By its type it could be taken for Postgres being away, and every socket would close.
+            log.error("orphans_unreadable", error=type(error).__name__, errno=error.errno)  # noqa: TRY400 - paths
+            return None
 
     async def _until_appended(self) -> None:
         try:

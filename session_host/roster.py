@@ -1,10 +1,12 @@
 """The sessions of this process: taken by lease, renewed, adopted from dead hosts, handed over, let go when lost."""
 
 import asyncio
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import structlog
 
+from session_host import alone
 from session_host.handover import Handover
 from session_host.journal_feed import JournalFeed
 from session_host.means import Means
@@ -62,6 +64,7 @@ class Roster:
         self._handover: Handover | None = None
         self._sessions: dict[ConnectionId, Session] = {}
         self._opening = asyncio.Lock()
+        self._in_hand: ConnectionId | None = None  # what `open` is at: its lease may be ours and nobody hold it here
         self._renew_at = 0.0
         self._orphans_at = 0.0
         self._unwanted_since: dict[ConnectionId, float] = {}
@@ -88,23 +91,11 @@ class Roster:
         `to_unlink` takes one that is deleted or shall be offline.
         """
         async with self._opening:
-            held = self._sessions.get(connection_id)
-            if held is not None and not restart:
-                return Taken(status=held.phase.value, epoch=held.epoch)
-            if held is not None:
-                await self._drop(held)
-            if len(self._sessions) >= self._capacity or self._is_closing:
-                return Full()
-            began = self._fence.now()
-            lease = await self._claim(connection_id, to_unlink=to_unlink)
-            if lease is None:
-                owner = await hosts.owner(self._queues.pool, connection_id)
-                return NoSession() if owner is None else HeldElsewhere()
-            # The others' leases are no younger than this one.
-            if not self._sessions:
-                self._fence.renewed(began + self._lease_s)
-            await self._begin(lease)
-            return Taken(status=lease.status.value, epoch=lease.epoch)
+            self._in_hand = connection_id
+            try:
+                return await self._open(connection_id, restart=restart, to_unlink=to_unlink)
+            finally:
+                self._in_hand = None
 
     async def run(self) -> None:
         """Renew, expire, adopt, once a second, until cancelled."""
@@ -121,7 +112,7 @@ class Roster:
                     self._judge(look)
                     look = None
                 if adopt is None or adopt.done():
-                    adopt = None if self._is_away else asyncio.ensure_future(self._adopt())
+                    adopt = None if self._is_away else self._begin_alone(self._adopt())
                 await asyncio.sleep(LOOK_S)
         finally:
             for task in (look, adopt):
@@ -131,7 +122,10 @@ class Roster:
     def _judge(self, look: "asyncio.Task[None]") -> None:
         try:
             look.result()
-        except (*AWAY, *COLLISION, Unavailable) as error:
+        except COLLISION as error:
+            # Postgres answers, so sockets stay open; the next look is in a second.
+            log.warning("look_collided", error=type(error).__name__)
+        except (*AWAY, Unavailable) as error:
             self._store_lost(type(error).__name__)
         else:
             self._store_back()
@@ -165,7 +159,7 @@ class Roster:
         if began >= self._renew_at or self._is_away:
             # One that is taken while Postgres answers is not in the answer.
             held = list(self._sessions.values())
-            renewed = await leases.renew(pool, self._host, ttl_s=self._lease_s)
+            renewed = await retry_collisions(lambda: leases.renew(pool, self._host, ttl_s=self._lease_s))
             self._renew_at = began + self._lease_s / 3
             # Before the leases count as renewed: a lost session must not send in between.
             self._let_go(held, renewed, now=began)
@@ -189,18 +183,21 @@ class Roster:
             if found is None or found.epoch != session.epoch:
                 log.warning("lease_lost", session_id=str(connection_id), epoch=session.epoch)
                 session.leave()
-                self._group.create_task(self._drop(session))
+                self._begin_alone(self._drop(session))
             elif found.is_wanted:
                 self._unwanted_since.pop(connection_id, None)
             elif now - self._unwanted_since.setdefault(connection_id, now) > _UNWANTED_S:
-                self._group.create_task(session.close(SessionStatus.CLOSED, reason="not_wanted"))
+                self._begin_alone(session.close(SessionStatus.CLOSED, reason="not_wanted"))
 
     async def _release_strays(self, renewed: dict[ConnectionId, Renewed]) -> None:
-        """Leases of sessions that this process lost hold of, so that somebody takes them up again."""
-        async with self._opening:
-            for connection_id, found in renewed.items():
-                if connection_id not in self._sessions:
-                    await leases.release(self._queues.pool, connection_id, epoch=found.epoch)
+        """Leases of sessions that this process lost hold of, so that somebody takes them up again.
+
+        It waits for no `open`: that may take longer than the others' leases last. What is taken anew meanwhile has
+        another epoch.
+        """
+        for connection_id, found in renewed.items():
+            if connection_id not in self._sessions and connection_id != self._in_hand:
+                await leases.release(self._queues.pool, connection_id, epoch=found.epoch)
 
     async def _adopt(self) -> None:
         try:
@@ -212,12 +209,23 @@ class Roster:
             free = await leases.adoptable(self._queues.pool, limit=_FREE)
             share = share_of(self._host, await hosts.loads(self._queues.pool), free=len(free))
             for connection_id in self._to_take(free, share):
-                log.info("session_adopted", session_id=str(connection_id))
-                await self.open(connection_id)
+                await self._take_up(connection_id)
             if self._moving is None or self._moving.done():
-                self._moving = self._group.create_task(self._hand_over(share, free=len(free)))
-        except (*AWAY, *COLLISION, Unavailable) as error:
+                self._moving = self._begin_alone(self._hand_over(share, free=len(free)))
+        except COLLISION as error:
+            log.warning("adoption_collided", error=type(error).__name__)
+        except (*AWAY, Unavailable) as error:
             self._store_lost(type(error).__name__)
+
+    async def _take_up(self, connection_id: ConnectionId) -> None:
+        """One that cannot be taken does not keep the others from having a host. Raises what tells of Postgres."""
+        log.info("session_adopted", session_id=str(connection_id))
+        try:
+            await self.open(connection_id)
+        except (*AWAY, *COLLISION, Unavailable):
+            raise
+        except Exception as error:
+            log.exception("session_not_taken", session_id=str(connection_id), error=type(error).__name__)
 
     def _to_take(self, free: list[ConnectionId], share: int) -> list[ConnectionId]:
         """As many as may begin now; the rest is looked at again in a second, here and elsewhere."""
@@ -252,20 +260,45 @@ class Roster:
                 session.tell(StoreBack())
         self._is_away = False
 
+    def _begin_alone(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[None]":
+        return alone.begin(self._group, work, fault="roster_task_failed")
+
     # ---- one session
 
+    async def _open(self, connection_id: ConnectionId, *, restart: bool, to_unlink: bool) -> OpenAnswer:
+        held = self._sessions.get(connection_id)
+        if held is not None and not restart:
+            return Taken(status=held.phase.value, epoch=held.epoch)
+        if held is not None:
+            await self._drop(held)
+        if len(self._sessions) >= self._capacity or self._is_closing:
+            return Full()
+        began = self._fence.now()
+        lease = await self._claim(connection_id, to_unlink=to_unlink)
+        if lease is None:
+            owner = await hosts.owner(self._queues.pool, connection_id)
+            return NoSession() if owner is None else HeldElsewhere()
+        # The others' leases are no younger than this one.
+        if not self._sessions:
+            self._fence.renewed(began + self._lease_s)
+        await self._begin(lease)
+        return Taken(status=lease.status.value, epoch=lease.epoch)
+
     async def _claim(self, connection_id: ConnectionId, *, to_unlink: bool) -> Lease | None:
-        async with self._queues.transaction() as tx:
-            lease = await leases.claim(
-                tx.connection, connection_id, self._host, ttl_s=self._lease_s, to_unlink=to_unlink
-            )
-            if lease is not None and lease.status not in WORKED_ON:
-                moved = await connections.move(
-                    tx.connection, connection_id, SessionStatus.INITIALIZING, reason="start", epoch=lease.epoch
+        async def commit() -> Lease | None:
+            async with self._queues.transaction() as tx:
+                lease = await leases.claim(
+                    tx.connection, connection_id, self._host, ttl_s=self._lease_s, to_unlink=to_unlink
                 )
-                if moved.fan_out:
-                    tx.fan_out(connection_id)
-        return lease
+                if lease is not None and lease.status not in WORKED_ON:
+                    moved = await connections.move(
+                        tx.connection, connection_id, SessionStatus.INITIALIZING, reason="start", epoch=lease.epoch
+                    )
+                    if moved.fan_out:
+                        tx.fan_out(connection_id)
+                return lease
+
+        return await retry_collisions(commit)
 
     async def _begin(self, lease: Lease) -> None:
         assert self._means is not None
