@@ -1,5 +1,6 @@
 """What is journaled of a message, a receipt, or word of a message that nobody could read; and how that is shown."""
 
+import math
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -27,10 +28,10 @@ def entry_of(connection_id: ConnectionId, found: WireRecord) -> list[Entry]:
                 "senderAlias": found.sender_alias,
                 "wireSender": found.wire_sender,
                 "participant": found.participant,
-                "pushName": found.push_name,
+                "pushName": _plain(found.push_name),
                 "fromMe": found.from_me,
                 "type": found.type,
-                "content": dict(found.content),
+                "content": _plain(dict(found.content)),
                 "timestamp": found.timestamp_ms,
                 "backfilled": found.backfilled,
             }
@@ -55,12 +56,32 @@ def entry_of(connection_id: ConnectionId, found: WireRecord) -> list[Entry]:
         "from": found.sender,
         "senderAlias": found.sender_alias,
         "participant": found.participant,
-        "pushName": found.push_name,
+        "pushName": _plain(found.push_name),
         "fromMe": found.from_me,
         "timestamp": found.timestamp_ms,
         "backfilled": found.backfilled,
     }
     return [{"event": "message.undecryptable", "sessionId": session, "payload": told}]
+
+
+def _plain(told: Any) -> Any:  # noqa: ANN401 - JSON is any of six types
+    """What somebody wrote as JSON and Postgres can hold it: what neither can is shown as U+FFFD, a number as null.
+
+    A contact's client may put anything there: text that is no UTF-8 (the library gives its bytes), NUL, or NaN.
+    """
+    match told:
+        case bytes():
+            return _plain(told.decode(errors="replace"))
+        case str():
+            return told.replace("\x00", "\ufffd") if "\x00" in told else told
+        case float():
+            return told if math.isfinite(told) else None
+        case dict():
+            return {name: _plain(value) for name, value in told.items()}
+        case list():
+            return [_plain(value) for value in told]
+        case _:
+            return told
 
 
 def only_lids(entry: Entry) -> set[str]:

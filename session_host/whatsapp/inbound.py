@@ -228,11 +228,11 @@ def _button(text: str, *chosen: str) -> Callable[[Any], tuple[str, dict[str, Any
 
 
 def _contact(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neonize ships no types
-    phone = next(
-        (line.rpartition(":")[2] for line in found.vcard.splitlines() if line.startswith(("TEL", "item1.TEL"))), ""
-    )
+    # The library gives text that is no UTF-8 as bytes.
+    vcard = found.vcard if isinstance(found.vcard, str) else found.vcard.decode(errors="replace")
+    phone = next((line.rpartition(":")[2] for line in vcard.splitlines() if line.startswith(("TEL", "item1.TEL"))), "")
     digits = "".join(character for character in phone if character.isdigit())
-    return "contact", {"name": found.displayName, "phone": digits or None, "vcard": found.vcard}
+    return "contact", {"name": found.displayName, "phone": digits or None, "vcard": vcard}
 
 
 def _reaction(found: Any) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - neonize ships no types

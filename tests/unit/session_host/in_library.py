@@ -85,6 +85,16 @@ def test_what_nobody_reads_yet_says_its_kind_and_what_devices_say_among_themselv
     assert read(e2e.Message()) is None
 
 
+def test_text_that_is_no_utf8_is_read_all_the_same() -> None:
+    card = e2e.Message(contactMessage=e2e.ContactMessage(displayName="Jo", vcard="BEGIN:VCARD\nTEL:+5511\nFN:ZZ"))
+    strange = e2e.Message.FromString(card.SerializeToString().replace(b"ZZ", b"\xff\xfe"))
+
+    found = read(strange)
+
+    assert found is not None
+    assert (found[1]["phone"], found[1]["vcard"][-5:]) == ("5511", "FN:\ufffd\ufffd")
+
+
 def opus(*, seconds: float, skipped: int = 312) -> bytes:
     head = b"OpusHead" + bytes((1, 1)) + struct.pack("<HIhB", skipped, 48_000, 0, 0)
     last = struct.pack("<4sBBqIIIB", b"OggS", 0, 4, skipped + int(seconds * 48_000), 1, 1, 0, 1)

@@ -1,10 +1,11 @@
 """What is journaled, with numbers in place of aliases, and what an event says of a message that nobody could read."""
 
+import json
 from typing import Any
 from uuid import uuid4
 
 from session_host.journal_entries import Entry, entry_of, numbered, only_lids, shown
-from session_host.whatsapp.port import Undecryptable
+from session_host.whatsapp.port import Inbound, Undecryptable
 from shared.domain.ids import ConnectionId, WireId
 
 SESSION = ConnectionId(uuid4())
@@ -52,3 +53,29 @@ def test_an_entry_of_an_older_version_is_shown_by_what_it_has() -> None:
     told = shown(SESSION, {"waMessageId": "3A1", "chat": ANA, "timestamp": 1_700_000_000_000})
 
     assert (told["phone"], told["lid"], told["from_me"], told["backfilled"]) == ("551187654321", None, False, False)
+
+
+def test_what_neither_json_nor_postgres_can_hold_does_not_keep_a_message_from_being_written_down() -> None:
+    content = {"text": b"caf\xe9", "mentions": ["a\x00b"], "latitude": float("nan"), "seconds": 3, "ptt": True}
+    fields = {"chat": ANA, "chat_alias": None, "sender": ANA, "wire_sender": ANA, "participant": None}
+    message = Inbound(
+        wire_id=WireId("3A1"),
+        push_name="An\x00a",
+        from_me=False,
+        timestamp_ms=1,
+        type="text",
+        content=content,
+        **fields,
+    )
+
+    [entry] = json.loads(json.dumps(entry_of(SESSION, message), allow_nan=False))
+
+    assert entry["data"]["content"] == {
+        "text": "caf\ufffd",
+        "mentions": ["a\ufffdb"],
+        "latitude": None,
+        "seconds": 3,
+        "ptt": True,
+    }
+    assert entry["data"]["pushName"] == "An\ufffda"
+    assert unreadable(push_name=b"\xff")["payload"]["pushName"] == "\ufffd"
