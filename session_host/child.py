@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 from aiohttp import web
@@ -86,17 +86,9 @@ def main() -> None:
             host=HostId(options.host),
             after=None if options.after is None else HostId(options.after),
         )
-        asyncio.run(_run(settings, place, connector=connector))
-        code = 0
     except Misconfigured as error:
-        sys.stderr.write(f"session-host: {error.detail}\n")
-        code = 78
-    except Exception as error:
-        log.exception("host_child_failed", error=type(error).__name__)
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+        _leave(_explained(error))
+    asyncio.run(_live(settings, place, connector=connector))
 
 
 def named_connector(name: str) -> Connector:
@@ -107,6 +99,31 @@ def named_connector(name: str) -> Connector:
     except (ImportError, AttributeError) as error:
         raise Misconfigured(f"--connector {name} cannot be imported: {error}") from error
     return found
+
+
+async def _live(settings: Settings, place: Place, *, connector: Connector | None) -> NoReturn:
+    """Run, and leave from in here: at its end asyncio waits for all threads, and the library's may never return."""
+    code = 0
+    try:
+        await _run(settings, place, connector=connector)
+    except Misconfigured as error:
+        code = _explained(error)
+    except Exception as error:
+        log.exception("host_child_failed", error=type(error).__name__)
+        code = 1
+    _leave(code)
+
+
+def _explained(error: Misconfigured) -> int:
+    """Say what is wrong with the settings; the exit code that stands for that."""
+    sys.stderr.write(f"session-host: {error.detail}\n")
+    return 78
+
+
+def _leave(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 async def _run(settings: Settings, place: Place, *, connector: Connector | None) -> None:
@@ -137,6 +154,11 @@ async def _serving(
     """Everything of this process at work; at the end sockets are closed, leases given back, the journal fed."""
     assert settings.host_token is not None
     host = place.host
+    # Before there is a group, which would wrap what is wrong with an address.
+    listener = address.listener(settings.host_bind, address.port_of(settings, place.number))
+    reached = await address.advertised(settings, load_ecs())
+    # With its id, as its port may be a later process's: what was meant for this one is refused there.
+    url = f"{address.url_of(reached, listener.getsockname()[1])}/{host}"
     pooled = settings.db_transaction_pooler
     store = await DeviceStore.open(
         queues.pool, settings.database_url, name=f"zaphub-device-store-{host[-8:]}", closes_idle=not pooled
@@ -179,10 +201,6 @@ async def _serving(
             on_leak=on_leak,
         )
         roster.equip(means, Handover(queues, desk))
-        listener = address.listener(settings.host_bind, address.port_of(settings, place.number))
-        reached = await address.advertised(settings, load_ecs())
-        # With its id, as its port may be a later process's: what was meant for this one is refused there.
-        url = f"{address.url_of(reached, listener.getsockname()[1])}/{host}"
         commands = Commands(roster, desk, numbers, habits)
         app = commands.application(token=settings.host_token.get_secret_value(), address=url)
         runner = web.AppRunner(app, access_log=None)
@@ -208,8 +226,7 @@ async def _serving(
         journal.close()
         # A send that still waits for WhatsApp is settled by its next lookup. Nothing else is worth waiting for.
         log.info("host_child_stopped")
-        sys.stdout.flush()
-        os._exit(0)
+        _leave(0)
 
 
 async def _queues(settings: Settings, stopping: asyncio.Event) -> Queues | None:

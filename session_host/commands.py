@@ -81,8 +81,8 @@ class Commands:
         if session is None:
             return NotOwner()
         await self._desk.settle(session.connection_id, within_s=_SETTLE_S)
-        await session.close(SessionStatus.CLOSED, reason="stop")
-        return Ended()
+        has_closed = await session.close(SessionStatus.CLOSED, reason="stop")
+        return Ended() if has_closed else NotOwner()
 
     async def logout(self, command: protocol.Logout) -> BaseModel:
         session = self._held(command.connection_id, command.epoch)

@@ -42,12 +42,16 @@ class SessionRecords:
 
     async def show_pair_code(self, lease: Lease, code: str, *, lives_s: float) -> None:
         """Show a pairing code, with its event."""
-        async with self._queues.transaction() as tx:
-            shown = await connections.set_pair_code(
-                tx.connection, lease.connection_id, epoch=lease.epoch, code=code, lives_s=lives_s
-            )
-            if shown:
-                tx.fan_out(lease.connection_id)
+
+        async def commit() -> None:
+            async with self._queues.transaction() as tx:
+                shown = await connections.set_pair_code(
+                    tx.connection, lease.connection_id, epoch=lease.epoch, code=code, lives_s=lives_s
+                )
+                if shown:
+                    tx.fan_out(lease.connection_id)
+
+        await retry_collisions(commit)
 
     async def _apply(self, tx: Transaction, lease: Lease, change: Change) -> None:
         session, epoch = lease.connection_id, lease.epoch

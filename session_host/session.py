@@ -145,10 +145,16 @@ class Session:
             return False
         return True
 
-    async def close(self, to: SessionStatus, *, reason: str) -> None:
-        """Close the socket, move the session and give the lease back. The phone stays linked."""
+    async def close(self, to: SessionStatus, *, reason: str) -> bool:
+        """Close the socket, move the session and give the lease back. The phone stays linked.
+
+        False: it had ended here before its turn came, and may be another host's.
+        """
         async with self._turn:
+            if self._is_over.is_set():
+                return False
             await self._finish([Move(to, reason), GiveUp()])
+            return True
 
     async def logout(self, to: SessionStatus, *, reason: str) -> bool | None:
         """Unlink at the phone, then close. False: not confirmed, and nothing was changed; None: not connected."""
@@ -240,7 +246,11 @@ class Session:
             case Stop():
                 await self._stop_client()
             case AskPairCode():
-                await self._ask_pair_code(action.phone)
+                try:
+                    await self._ask_pair_code(action.phone)
+                except (*AWAY, *COLLISION, Unavailable) as error:
+                    # The next set of codes asks for another one; the QR codes are on show meanwhile.
+                    log.warning("pair_code_not_shown", session_id=str(self.connection_id), error=type(error).__name__)
             case Move() | ShowQr() | Link() | Describe() | ForgetDevice() | RetryAfter() | GiveUp():
                 self._unwritten.append(action)
 

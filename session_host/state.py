@@ -86,6 +86,7 @@ class State:
     code_phone: str | None = None  # pair by a code for this phone rather than by QR alone
     codes: int = 0  # shown since pairing began
     codes_of_set: int = 0
+    is_set_void: bool = False  # a demand for a passkey came: no phone takes the other codes of this set
     set_ends_at: float = 0.0  # when the library stops showing codes, and a code to type ends too
     pairing_ends_at: float = 0.0
     failures: int = 0  # attempts in a row that did not get online
@@ -272,8 +273,8 @@ def _socket(state: State, event: Connected | Disconnected | KeepAliveLost, now_s
 def _opened(state: State, now_s: float) -> Decision:
     if state.device_jid is None:
         ends_at = now_s + PAIRING_S
-        started = replace(state, phase=Phase.PAIRING, pairing_ends_at=ends_at, due_at=ends_at, codes_of_set=0)
-        return started, (Move(S.INITIALIZING), Start())
+        started = replace(state, phase=Phase.PAIRING, pairing_ends_at=ends_at, due_at=ends_at)
+        return _new_set(started), (Move(S.INITIALIZING), Start())
     begun = replace(state, phase=Phase.LOGGING_IN, due_at=now_s + LOGIN_S, takeover_ends_at=now_s + TAKEOVER_S)
     return begun, (Move(S.CONNECTING), Start())
 
@@ -287,7 +288,7 @@ def _due(state: State, now_s: float) -> Decision:
         case Phase.WAITING if state.device_jid is None:
             if now_s >= state.pairing_ends_at:
                 return _pairing_expired(state)
-            return replace(state, phase=Phase.PAIRING, due_at=state.pairing_ends_at, codes_of_set=0), (Start(),)
+            return _new_set(replace(state, phase=Phase.PAIRING, due_at=state.pairing_ends_at)), (Start(),)
         case Phase.WAITING:
             return replace(state, phase=Phase.LOGGING_IN, due_at=now_s + LOGIN_S), (Move(S.CONNECTING), Start())
         case Phase.LOGGING_IN | Phase.RECONNECTING:
@@ -296,10 +297,17 @@ def _due(state: State, now_s: float) -> Decision:
             return replace(state, due_at=None), ()
 
 
+def _new_set(state: State) -> State:
+    """As a client begins that shows codes."""
+    return replace(state, codes_of_set=0, is_set_void=False)
+
+
 def _pairing(state: State, event: QrShown | QrEnded | PasskeyAsked | PairFailed | Paired, now_s: float) -> Decision:
     if state.phase is not Phase.PAIRING:
         return state, ()
     match event:
+        case QrShown() if state.is_set_void:
+            return state, ()
         case QrShown():
             is_first = state.codes_of_set == 0
             shown = replace(
@@ -318,8 +326,9 @@ def _pairing(state: State, event: QrShown | QrEnded | PasskeyAsked | PairFailed 
                 return _outdated(state)
             return _again(state, now_s, reason="qr_not_scanned")
         case PasskeyAsked():
-            # Until the pairing's time is over: whoever owns the phone may turn it off and scan again.
-            return state, (Move(S.PASSKEY_REQUIRED, event.step),)
+            # The library made new keys for it, and goes on to show codes with the old ones: a phone that scans them is
+            # refused. Whoever owns the phone may turn the passkey off and scan the next set.
+            return replace(state, is_set_void=True), (Move(S.PASSKEY_REQUIRED, event.step),)
         case PairFailed():
             return _again(state, now_s, reason="pairing_failed")
         case Paired():

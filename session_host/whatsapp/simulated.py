@@ -132,6 +132,11 @@ class SimulatedWhatsApp:
         """Nobody scanned the last code of a set."""
         self._pairing.pop(code).tell(QrEnded("timeout"))
 
+    def show_next_code(self, code: str) -> str:
+        """Nobody scanned the code in its time, and the next of its set takes its place; returns that one."""
+        client = self._pairing.pop(code)
+        return self._show_code(client)
+
     def ask_passkey(self, code: str) -> None:
         """The phone that scans the code has passkeys turned on."""
         self._pairing[code].tell(PasskeyAsked("passkey-request"))
@@ -184,9 +189,7 @@ class SimulatedWhatsApp:
         if self.is_store_away:
             raise Unavailable("the device store does not answer")
         if device is None:
-            code = f"https://wa.me/settings/linked_devices#{next(self._numbers)}"
-            self._pairing[code] = client
-            client.tell(QrShown(code))
+            self._show_code(client)
             return
         if device not in self.devices:
             raise DeviceMissing(device)
@@ -232,6 +235,12 @@ class SimulatedWhatsApp:
 
     def is_online(self, client: "SimulatedClient") -> bool:
         return client in self._online.values()
+
+    def _show_code(self, client: "SimulatedClient") -> str:
+        code = f"https://wa.me/settings/linked_devices#{next(self._numbers)}"
+        self._pairing[code] = client
+        client.tell(QrShown(code))
+        return code
 
     def _log_in(self, client: "SimulatedClient", device: str) -> None:
         self._online[device] = client

@@ -9,8 +9,10 @@ import asyncpg
 import pytest
 
 from session_host.journal import Journal
+from session_host.sends import SendDesk
 from session_host.whatsapp.simulated import SimulatedClient
-from shared.db import leases
+from shared.db import connections, leases
+from shared.hosts import protocol
 from tests.contract.hosts.simulated_host import new_connection, row, until, until_qr, until_status
 from tests.contract.hosts.test_host_commands import PHONE, Stage, events, stage
 
@@ -126,3 +128,48 @@ async def test_a_journal_of_a_dead_process_that_cannot_be_read_closes_no_socket_
 
         assert await host.feed.replay_orphans() == 0
         assert "session.disconnected" not in await events(stage, session)
+
+
+async def test_a_pairing_code_that_cannot_be_written_down_does_not_end_its_session(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await new_connection(stage.queues.pool, pairing_phone=PHONE)
+    show, fails = connections.set_pair_code, 1
+
+    async def show_or_fail(*args: Any, **options: Any) -> Any:
+        nonlocal fails
+        fails -= 1
+        if fails >= 0:
+            raise ConnectionResetError
+        return await show(*args, **options)
+
+    monkeypatch.setattr(connections, "set_pair_code", show_or_fail)
+    async with stage.host("a", lease_s=60.0) as host:
+        await stage.client.open(session)
+        code = await until_qr(stage.queues.pool, session)
+        held = host.roster.get(session)
+        stage.server.expire_code(code)
+
+        async def is_shown() -> Any:
+            return (await row(stage.queues.pool, session))["pair_code"]
+
+        await until(is_shown)
+        assert host.roster.get(session) is held
+
+
+async def test_who_closes_a_session_that_went_to_another_host_meanwhile_is_told_so(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await new_connection(stage.queues.pool)
+    async with stage.host("a", lease_s=60.0) as host:
+        owner = await stage.pair(session)
+        held = host.roster.get(session)
+
+        async def settle(*_: Any, **__: Any) -> None:
+            await held.drop()
+
+        monkeypatch.setattr(SendDesk, "settle", settle)
+        answer = await stage.client.close(owner, protocol.Close(connection_id=session, epoch=owner.epoch))
+
+        assert answer == protocol.NotOwner()
+        assert (await row(stage.queues.pool, session))["status"] == "connected"

@@ -79,16 +79,19 @@ async def test_openings_at_the_same_moment_are_one_client(stage: Stage) -> None:
     assert [one["qr_attempt"] for one in told] == [1]
 
 
-async def test_a_demand_for_a_passkey_is_a_status_and_the_next_code_can_be_scanned(stage: Stage) -> None:  # noqa: F811
+async def test_a_demand_for_a_passkey_is_a_status_until_the_next_set_which_can_be_scanned(stage: Stage) -> None:  # noqa: F811
     session = await new_connection(stage.queues.pool)
     async with stage.host("a"):
         await stage.client.open(session)
         first = await until_qr(stage.queues.pool, session)
         stage.server.ask_passkey(first)
         asked = await until_status(stage.queues.pool, session, "passkey_required")
-        stage.server.expire_code(first)
-        await until_status(stage.queues.pool, session, "qr_pending")
-        stage.server.scan(await until_qr(stage.queues.pool, session), PHONE)
+        void = stage.server.show_next_code(first)
+        stage.server.expire_code(void)
+        good = await until_qr(stage.queues.pool, session)
+        told = await _told(stage, "session.qr")
+        stage.server.scan(good, PHONE)
         await until_status(stage.queues.pool, session, "connected")
 
     assert (asked["status_reason"], asked["qr_code"]) == ("passkey-request", None)
+    assert [(one["qr"], one["qr_attempt"]) for one in told] == [(first, 1), (good, 2)]
