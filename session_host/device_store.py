@@ -135,9 +135,16 @@ class DeviceStore:
     async def _index(self) -> None:
         # The library makes its tables at its first connect, so ours come when they are first needed.
         if not self._has_index:
-            await self._value(_INDEX, timeout_s=_INDEX_TIMEOUT_S)
-            await self._value(_BY_ID, timeout_s=_INDEX_TIMEOUT_S)
+            for index in (_INDEX, _BY_ID):
+                await self._make(index)
             self._has_index = True
+
+    async def _make(self, index: str) -> None:
+        try:
+            await self._value(index, timeout_s=_INDEX_TIMEOUT_S)
+        except DatabaseError:
+            # Another host makes it at the same moment, in spite of IF NOT EXISTS; by now it is there.
+            await self._value(index, timeout_s=_INDEX_TIMEOUT_S)
 
     async def _has(self, table: str) -> bool:
         return bool(await self._value(_HAS_TABLE, f"{SCHEMA}.{table}"))

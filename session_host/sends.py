@@ -9,6 +9,7 @@ from collections import OrderedDict
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -233,8 +234,8 @@ class SendDesk:
         surplus = len(self._tries) - _KEPT
         if surplus <= 0:
             return
-        settled = [key for key, one in self._tries.items() if isinstance(one.answer, Sent | Refused)]
-        for key in settled[:surplus]:
+        settled = (key for key, one in self._tries.items() if isinstance(one.answer, Sent | Refused))
+        for key in list(islice(settled, surplus)):
             del self._tries[key]
 
 

@@ -176,7 +176,9 @@ class NeonizeClient:
         if isinstance(built, Refused | NotConnected):
             return built
         to = jid_of(message.to)
-        answer = await self._call(lambda: self._client.send_message(to, built), timeout_s=None)
+        answer = await self._call(
+            lambda: self._client.send_message(to, built), timeout_s=None, classify=refusals.classify_send
+        )
         if isinstance(answer, Refused | Ambiguous | NotConnected):
             return answer
         return Sent(wire_id=answer.ID, at=datetime.fromtimestamp(answer.Timestamp, UTC))

@@ -59,6 +59,16 @@ _FILE_GONE: Final = re.compile(r"status code (403|404|410)|no url present|unknow
 _FILE_WRONG: Final = re.compile(r"invalid media (enc )?(hmac|sha256)|hash of media|file length|too short")
 
 
+# A first frame that finds no socket is told as "failed to send message node: …". By itself the text comes of the second
+# frame, which the library sends when the socket broke after the first: that one may have arrived.
+_SECOND_FRAME: Final = "websocket not connected"
+
+
+def classify_send(text: str) -> Verdict:
+    """What became of a message whose send ended with this error text."""
+    return _IN_DOUBT if text == _SECOND_FRAME else classify(text)
+
+
 def classify_download(text: str) -> Verdict:
     """What the error text of a download means: the file is gone, is not what its message said, or may come later."""
     if _FILE_GONE.search(text):
@@ -72,7 +82,7 @@ def classify_download(text: str) -> Verdict:
 
 
 def classify(text: str) -> Verdict:
-    """What became of a message whose send ended with this error text."""
+    """What became of a question, or of what is only shown, that ended with this error text."""
     for pattern, verdict in _RULES:
         if pattern.search(text):
             return verdict

@@ -2,7 +2,7 @@
 
 import pytest
 
-from session_host.whatsapp.refusals import classify
+from session_host.whatsapp.refusals import classify, classify_send
 from shared.hosts.protocol import Ambiguous, NotConnected, Refused
 
 
@@ -17,6 +17,12 @@ from shared.hosts.protocol import Ambiguous, NotConnected, Refused
 )
 def test_what_may_have_left_is_in_doubt_and_so_is_what_nobody_knows(text: str) -> None:
     assert isinstance(classify(text), Ambiguous)
+
+
+def test_a_send_whose_second_frame_found_no_socket_is_in_doubt_as_the_first_one_had_left() -> None:
+    assert isinstance(classify_send("websocket not connected"), Ambiguous)
+    assert classify_send("failed to send message node: websocket not connected") == NotConnected()
+    assert classify("websocket not connected") == NotConnected()
 
 
 @pytest.mark.parametrize(
