@@ -213,6 +213,9 @@ async def _serving(
             group.create_task(feed.run()),
             group.create_task(habits.run()),
             group.create_task(store_watch.watch(store, bound=settings.host_store_connections, stopping=stopping)),
+            group.create_task(
+                store_watch.watch_starts(lambda: len(go.kept), most=store_watch.most_starts(), stopping=stopping)
+            ),
         ]
         yield
         # Leases are renewed, and the journal is fed, until the last session is handed over.

@@ -1,6 +1,7 @@
-"""A child whose library holds too many connections to Postgres makes room for a fresh one."""
+"""A child whose library holds too much that it never gives back makes room for a fresh one."""
 
 import asyncio
+import resource
 from collections.abc import Iterator
 
 import pytest
@@ -51,3 +52,23 @@ async def test_without_a_bound_nothing_is_counted() -> None:
     await store_watch.watch(Counted(), bound=0, stopping=stopping)
 
     assert not stopping.is_set()
+
+
+async def test_a_process_that_has_started_too_many_clients_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_watch, "COUNT_S", 0.0)
+    stopping, started = asyncio.Event(), iter(range(9, 12))
+
+    async with asyncio.timeout(10):
+        await store_watch.watch_starts(lambda: next(started), most=10, stopping=stopping)
+
+    assert stopping.is_set()
+    assert list(started) == []
+
+
+def test_so_many_clients_may_start_as_there_are_files_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for files in (1024, 1_000_000, resource.RLIM_INFINITY):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, files=files: (files, files))
+        found.append(store_watch.most_starts())
+
+    assert found == [512, 2000, 2000]
