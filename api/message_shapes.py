@@ -20,6 +20,29 @@ class SendError(GrowingShape):
     at: datetime | None = Field(None, examples=[TIME])
 
 
+class Edited(GrowingShape):
+    """What a message says since its newest edit."""
+
+    text: str = Field(examples=["It is ready."], description="or the caption, of a file")
+    at: datetime = Field(examples=[TIME])
+
+
+class Reaction(GrowingShape):
+    """The newest reaction of one person."""
+
+    from_: str | None = Field(alias="from", examples=["5511987654321@s.whatsapp.net"], description="whose it is")
+    emoji: str = Field(examples=["👍"])
+    at: datetime = Field(examples=[TIME])
+
+
+class Vote(GrowingShape):
+    """The newest vote of one person in a poll."""
+
+    from_: str | None = Field(alias="from", examples=["5511987654321@s.whatsapp.net"], description="whose it is")
+    options: list[str] | None = Field(examples=[["today"]], description="empty: taken back; null: it cannot be read")
+    at: datetime = Field(examples=[TIME])
+
+
 class Message(GrowingShape):
     """One message, sent or received."""
 
@@ -57,6 +80,13 @@ class Message(GrowingShape):
     read_at: datetime | None = Field(examples=[None])
     played_at: datetime | None = Field(examples=[None])
     expires_at: datetime | None = Field(examples=[TIME])
+    target_id: UUID | None = Field(
+        examples=[None], description="the `id` of the message that this one means, if it means one that is known"
+    )
+    edited: Edited | None = Field(examples=[None], description="its newest edit; null: there is none")
+    revoked_at: datetime | None = Field(examples=[None], description="when it was deleted for everybody")
+    reactions: list[Reaction] = Field(examples=[[]], description="the newest of each person")
+    votes: list[Vote] = Field(examples=[[]], description="in a poll, the newest of each person")
 
 
 class MessageDetail(Message):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import jsonschema_rs
 import pytest
 from pydantic import TypeAdapter
@@ -129,6 +130,24 @@ def test_every_member_of_an_answer_has_an_example_or_is_made_of_those_that_have(
     ]
 
     assert not lacking
+
+
+async def test_the_document_knows_every_member_of_a_message_and_of_a_connection(
+    api: httpx.AsyncClient, connection: dict[str, Any]
+) -> None:
+    path = f"/connections/{connection['id']}"
+    said = {"to": "5511987654321", "type": "text", "payload": {"text": "a"}}
+    sent = (await api.post(f"{path}/send", json=said)).json()["message"]
+
+    shown = {
+        "Message": sent,
+        "MessageDetail": (await api.get(f"/messages/{sent['id']}")).json(),
+        "Connection": connection,
+        "ConnectionDetail": (await api.get(path)).json(),
+    }
+
+    for name, one in shown.items():
+        assert not one.keys() - _DOCUMENT["components"]["schemas"][name]["properties"].keys(), name
 
 
 def _shown_models() -> set[str]:
