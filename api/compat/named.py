@@ -10,6 +10,9 @@ from shared.db import connections
 
 async def find(parts: Resources, caller: Principal, name: str) -> dict[str, Any] | None:
     """The connection whose `external_id` this is, else the one whose `id` it is; None when the caller has neither."""
+    if "\x00" in name:
+        # Postgres takes no NUL, so nothing has this name.
+        return None
     async with parts.queues.pool.acquire() as connection:
         found = await connections.list_objects(
             connection,

@@ -21,12 +21,13 @@ from shared.db import references
 from shared.db.api_keys import Scope
 from shared.domain.errors import InvalidInput, NotFound
 from shared.domain.ids import ConnectionId
-from shared.domain.jid import Server, parse_jid
+from shared.domain.jid import Jid, Server, parse_jid
 from shared.domain.message import MessageType
 from shared.webhooks.formats.occasion import number_of
 from shared.webhooks.formats.wamid import reference_of, wamid
 
 PREFIX: Final = "/compat/cloud"
+_MAX_REFERENCE: Final = 255  # characters, as everywhere where a message is named
 
 # As with the other door: its documentation is Meta's.
 router = APIRouter(prefix=PREFIX, route_class=CloudRoute, include_in_schema=False)
@@ -117,13 +118,26 @@ async def _show_media(request: Request, media_id: str, caller: Principal, parts:
 
 async def _mark_read(read: MarkRead, connection_id: ConnectionId, caller: Principal, parts: Resources) -> None:
     message_id = _reference(read.message_id, pointer="/message_id")
+    # Looked up first: when nobody can be written to there, nothing is marked either.
+    chat = None if read.typing_indicator is None else await _chat_of(parts, connection_id, message_id)
     with told_at({"/message_ids/0": "/message_id"}):
         await chats.mark_read(connection_id, chats.MarkRead(message_ids=[message_id]), caller, parts)
-    if read.typing_indicator is not None:
-        async with parts.queues.pool.acquire() as connection:
-            meant = await references.find_message(connection, connection_id, message_id, chat="")
-        assert meant is not None, "it was marked as read"
-        await chats.show_typing(connection_id, chats.ShowTyping.model_validate({"to": meant.jid}), caller, parts)
+    if chat is not None:
+        await chats.show_typing(connection_id, chats.ShowTyping.model_validate({"to": str(chat)}), caller, parts)
+
+
+async def _chat_of(parts: Resources, connection_id: ConnectionId, message_id: str) -> Jid | None:
+    """Where an answer to this message goes; None when there is no such message, which marking it says.
+
+    Raises InvalidInput for a contact's status or a channel's post.
+    """
+    async with parts.queues.pool.acquire() as connection:
+        meant = await references.find_message(connection, connection_id, message_id, chat="")
+    try:
+        return None if meant is None else parse_jid(meant.jid)
+    except InvalidInput:
+        detail = "This message is a status or a channel's post: nobody types there. Leave typing_indicator out."
+        raise InvalidInput(detail, pointer="/typing_indicator") from None
 
 
 def _fields(said: SendMessage) -> dict[str, Any]:
@@ -144,7 +158,7 @@ def _fields(said: SendMessage) -> dict[str, Any]:
 
 def _reference(text: str, *, pointer: str) -> str:
     reference = reference_of(text)
-    if reference is None:
+    if reference is None or len(reference) > _MAX_REFERENCE:
         raise InvalidInput("This is no message id that ZapHub gave.", pointer=pointer)
     return reference
 

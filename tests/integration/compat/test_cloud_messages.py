@@ -124,6 +124,7 @@ WRONG = [
     ({**WHATSAPP, "type": "image", "image": {}}, 131009),
     ({**WHATSAPP, "type": "image", "image": {"id": "1", "link": "https://example.com/a.png"}}, 131009),
     ({"messaging_product": "whatsapp", "status": "read", "message_id": METAS}, 131009),
+    ({"messaging_product": "whatsapp", "status": "read", "message_id": wamid("A" * 300)}, 131009),
 ]
 
 
@@ -185,9 +186,10 @@ async def test_a_wrong_token_is_their_190(api: httpx.AsyncClient, ledger: Ledger
 
 async def test_a_number_that_is_not_there_is_their_subcode_33(cloud: httpx.AsyncClient, shop: dict[str, Any]) -> None:
     nobody = await cloud.post("/106540352242922/messages", json=TEXT)
+    odd = await cloud.post("/loja1%00/messages", json=TEXT)
     nowhere = await cloud.get("/106540352242922/whatsapp_business_profile")
 
-    for answer in (nobody, nowhere):
+    for answer in (nobody, odd, nowhere):
         assert answer.status_code == 400
         error = answer.json()["error"]
         assert (error["code"], error["error_subcode"], error["type"]) == (100, 33, "GraphMethodException")
