@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from http import HTTPStatus
 from math import ceil
-from typing import assert_never
+from typing import Final, assert_never
 from uuid import UUID
 
 from fastapi import APIRouter, Response
@@ -30,6 +30,8 @@ from shared.hosts import protocol
 from shared.hosts.client import HostClient
 
 router = APIRouter(tags=["chats"], route_class=JsonRoute)
+
+_OF_A_PERSON: Final = (f"@{Server.PERSON}", f"@{Server.ALIAS}")
 
 
 class ShowTyping(Input):
@@ -137,8 +139,9 @@ async def _meant(parts: Resources, session: ConnectionId, ids: Sequence[str]) ->
             if found is None or found.from_me or found.wa_message_id is None:
                 raise InvalidInput("This connection has received no such message.", pointer=f"/message_ids/{index}")
             # By the name that its stanza had, as phones answer to that: a person's chat is named like its writer.
+            # Of what was written for many, in a group, a status or a channel, the writer's own chat knows nothing.
             writer = found.sender_jid or found.jid
-            chat = found.jid if found.jid.endswith(f"@{Server.GROUP}") else writer
+            chat = writer if found.jid.endswith(_OF_A_PERSON) else found.jid
             by_writer.setdefault((chat, writer), []).append(found.wa_message_id)
     return [
         protocol.ReadFrom.model_validate({"chat": chat, "sender": sender, "wire_ids": wire_ids})

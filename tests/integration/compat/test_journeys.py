@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from shared import settings as shared_settings
+from shared.webhooks.formats.wamid import wamid
 from tests.integration.api.conftest import ADMIN_KEY
 from tests.integration.compat.conftest import CLOUD, EVOLUTION, client_of
 from tests.integration.compat.stage import Stage, bodies, stage
@@ -186,6 +187,27 @@ async def test_a_cloud_api_client_sends_and_hears(world: Stage) -> None:
     assert made.status_code == 202
 
 
+async def test_a_contact_s_status_is_read_as_a_status_and_nobody_types_there(world: Stage) -> None:
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    async with (
+        client_of(world.api, CLOUD, headers) as cloud,
+        client_of(world.api, EVOLUTION, {"apikey": ADMIN_KEY}) as evolution,
+    ):
+        await world.api.post("/connections", json={"label": "Loja", "external_id": "loja1"})
+        await linked(world, evolution, "loja1")
+        wire_id = await asyncio.to_thread(world.server.inbound, PHONE, sender=CONTACT, text="at the beach")
+        await world.until(lambda: _posted_as_status(world, wire_id))
+        read = {"messaging_product": "whatsapp", "status": "read", "message_id": wamid(wire_id)}
+
+        typed = await cloud.post("/loja1/messages", json={**read, "typing_indicator": {"type": "text"}})
+        seen = await cloud.post("/loja1/messages", json=read)
+
+    assert (typed.status_code, typed.json()["error"]["code"]) == (400, 131009)
+    assert typed.json()["error"]["error_data"]["details"].startswith("typing_indicator: ")
+    assert (seen.status_code, seen.json()) == (200, {"success": True})
+    assert chats_saw(world) == [("status@broadcast", CHAT, wire_id)]
+
+
 async def test_the_doors_answer_with_the_number_as_whatsapp_spells_it_once_that_is_known(world: Stage) -> None:
     written, registered = "5511987654321", "551187654321"
     world.server.registered |= dict.fromkeys((written, registered), registered)
@@ -211,6 +233,14 @@ async def test_the_doors_answer_with_the_number_as_whatsapp_spells_it_once_that_
 async def _wired(world: Stage, count: int = 1) -> Any:
     """The wire id of the last message that WhatsApp has, once it has so many."""
     return world.server.wire[-1].wire_id if len(world.server.wire) >= count else None
+
+
+async def _posted_as_status(world: Stage, wire_id: str) -> Any:
+    """Once the message is stored: it was written for all of its writer's contacts."""
+    async with world.queues.pool.acquire() as database:
+        return await database.fetchval(
+            "UPDATE messages SET jid = 'status@broadcast', phone = NULL WHERE wa_message_id = $1 RETURNING id", wire_id
+        )
 
 
 async def _heard(receiver: Server, expected: set[tuple[str, str]]) -> Any:
