@@ -73,12 +73,21 @@ async def _found(connection: Connection, caller: Principal, job_id: str) -> JobV
 
 async def _is_own(connection: Connection, caller: Principal, job: JobView) -> bool:
     """Whether the job is about a connection of the caller's; one about none is for whoever may everything."""
-    about = job.data.get("sessionId")
+    about = _connection_of(job)
     if caller.connection_ids is not None:
-        return about in {str(connection_id) for connection_id in caller.connection_ids}
+        return about in caller.connection_ids
     if caller.tenant_id == DEFAULT_TENANT:
         return True
-    return about is not None and await connections.is_of_tenant(connection, UUID(about), tenant_id=caller.tenant_id)
+    return about is not None and await connections.is_of_tenant(connection, about, tenant_id=caller.tenant_id)
+
+
+def _connection_of(job: JobView) -> UUID | None:
+    """The connection that the job's data name; None when they name none, or what stands there is no id."""
+    about = job.data.get("sessionId")
+    try:
+        return UUID(about) if isinstance(about, str) else None
+    except ValueError:
+        return None
 
 
 def job_shown(job: JobView) -> dict[str, Any]:

@@ -278,6 +278,19 @@ def _told(answer: httpx.Response, asked: dict[str, str]) -> object:
     return {**json.loads(text), "request_id": None} if text else answer.status_code
 
 
+@pytest.mark.parametrize("who", ["limited", "of_another_tenant"])
+async def test_a_job_that_names_no_connection_rightly_is_none_of_theirs(
+    nobody: httpx.AsyncClient, api: httpx.AsyncClient, database: Connection, world: World, who: str
+) -> None:
+    path = f"/jobs/{world.objects['job_id']}"
+
+    for odd in ("loja1", "", 7, None, ["x"], {}):
+        await database.execute("UPDATE jobs SET data = $1 WHERE job_key = $2", {"sessionId": odd}, path[6:])
+        foreign = await nobody.get(path, headers=getattr(world, who))
+        own = await api.get(path)
+        assert (foreign.status_code, own.status_code) == (404, 200), (odd, foreign.text, own.text)
+
+
 async def test_the_owner_gets_through_where_others_do_not(api: httpx.AsyncClient, world: World) -> None:
     """So that the tests above are not right about requests that nobody could make."""
     refused = {}
