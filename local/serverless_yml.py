@@ -22,11 +22,12 @@ provider:
   stage: ${opt:stage, 'dev'}
   stackName: zaphub-${sls:stage}-functions
   deploymentBucket: ${param:bucket}
-  tracing: { lambda: true }
   versionFunctions: false
   environment:
     # All settings are in the secret.
     ZAPHUB_SECRETS_ARN: { Ref: SecretsArn }
+    # A container reads it once. Another number is another environment, for which AWS replaces them all.
+    SECRETS_VERSION: ${param:secrets_version, '1'}
   vpc: &functions
     subnetIds: { "Fn::Split": [",", { Ref: SubnetIds }] }
     securityGroupIds: { "Fn::Split": [",", { Ref: FunctionsSecurityGroupIds }] }

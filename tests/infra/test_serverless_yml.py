@@ -63,7 +63,18 @@ def template(osls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A proxy where nobody listens: a call of anything would fail.
     environment = {"PATH": inherited()["PATH"], "HOME": str(folder), "HTTPS_PROXY": "http://127.0.0.1:9"}
     done = subprocess.run(
-        [str(osls), "package", "--stage", _STAGE, "--param", "bucket=zips", "--package", "out"],
+        [
+            str(osls),
+            "package",
+            "--stage",
+            _STAGE,
+            "--param",
+            "bucket=zips",
+            "--param",
+            "secrets_version=7",
+            "--package",
+            "out",
+        ],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -101,7 +112,12 @@ def test_the_template_has_the_numbers_of_the_policies(template: Path) -> None:
         assert (function["Handler"], function["Timeout"]) == (entry["handler"], entry["function_timeout_s"])
         assert function["MemorySize"] == entry["memory_mb"]
         assert function["Role"]["Fn::Sub"].endswith(f":role/{name}")
-        assert function["Environment"]["Variables"] == {"ZAPHUB_SECRETS_ARN": {"Ref": "SecretsArn"}}
+        assert function["Environment"]["Variables"] == {
+            "ZAPHUB_SECRETS_ARN": {"Ref": "SecretsArn"},
+            "SECRETS_VERSION": "7",
+        }
+        # The roles have no right to write traces, and Terraform's functions write none.
+        assert "TracingConfig" not in function
         if "queue" in entry:
             mapping = mappings.pop(name)
             assert mapping["BatchSize"] == entry["batch_size"]
@@ -145,7 +161,10 @@ def test_cloudformation_makes_the_stack_beside_what_terraform_made(
     assert {mapping["EventSourceArn"] for mapping in mappings} == {
         f"arn:aws:sqs:{_REGION}:{_ACCOUNT}:zaphub-test-{entry['name']}" for entry in _TABLE["queues"]
     }
-    assert functions["zaphub-test-api"]["Environment"]["Variables"] == {"ZAPHUB_SECRETS_ARN": _SSM["secrets-arn"]}
+    assert functions["zaphub-test-api"]["Environment"]["Variables"] == {
+        "ZAPHUB_SECRETS_ARN": _SSM["secrets-arn"],
+        "SECRETS_VERSION": "7",
+    }
 
 
 class _Aws:
