@@ -6,6 +6,8 @@ import os
 
 from local.fake_whatsapp.contacts import Contacts
 from local.fake_whatsapp.devices import Device, Devices
+from local.fake_whatsapp.phones import number_of
+from local.fake_whatsapp.protocol.node import Node
 from local.fake_whatsapp.signal import conversation
 from local.fake_whatsapp.signal.conversation import Conversation, Sealed
 from local.fake_whatsapp.store import Store
@@ -53,6 +55,18 @@ class Conversations:
     def _keep(self, contact: str, phone: str, known: Conversation) -> None:
         self._conversations[contact, phone] = known
         self._store.write(SAVE, contact, phone, conversation.dump(known))
+
+
+def sealed_for(number: str, message: Node) -> Sealed:
+    """What a stanza brings for the phone of that number; LookupError when it brings nothing."""
+    direct = message.child("enc")
+    if direct is None:
+        copies = message.require("participants").children
+        theirs = next((copy for copy in copies if number_of(copy.jid("jid")) == number), None)
+        if theirs is None:
+            raise LookupError("<participants> has no copy for the recipient")
+        direct = theirs.require("enc")
+    return Sealed(direct.attrs["type"], direct.data)
 
 
 def unpad(padded: bytes) -> bytes:

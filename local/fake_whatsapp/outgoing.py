@@ -9,13 +9,13 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from local.fake_whatsapp import content, groups, mailbox
+from local.fake_whatsapp.conversations import sealed_for
 from local.fake_whatsapp.devices import Device
 from local.fake_whatsapp.exchange import Exchange
 from local.fake_whatsapp.faults import Fault, FaultKind
 from local.fake_whatsapp.phones import number_of
 from local.fake_whatsapp.protocol.node import GROUP_SERVER, Node
 from local.fake_whatsapp.protocol.protos import Message
-from local.fake_whatsapp.signal.conversation import Sealed
 from local.fake_whatsapp.signal.fields import MalformedMessage
 from local.fake_whatsapp.signal.ratchet import DuplicateMessage, WrongSession
 from local.fake_whatsapp.wire_log import Content, Stanza
@@ -72,11 +72,7 @@ def accept(exchange: Exchange, device: Device, message: Node) -> Verdict:
 def _open_direct(exchange: Exchange, device: Device, message: Node) -> bytes:
     """The plaintext for the contact's phone; copies for the session's own devices stay closed."""
     number = number_of(message.jid("to"))
-    direct = message.child("enc")
-    if direct is None:
-        copies = message.require("participants").children
-        direct = next(copy for copy in copies if number_of(copy.jid("jid")) == number).require("enc")
-    return exchange.conversations.unseal(number, device.phone, Sealed(direct.attrs["type"], direct.data))
+    return exchange.conversations.unseal(number, device.phone, sealed_for(number, message))
 
 
 def _file(exchange: Exchange, stanza: Stanza, plaintext: bytes, found: Content) -> None:
