@@ -42,6 +42,7 @@ from session_host.whatsapp.port import (
     Outdated,
     Paired,
     PairFailed,
+    PasskeyAsked,
     Profile,
     QrEnded,
     QrShown,
@@ -57,6 +58,7 @@ events: st.SearchStrategy[Event] = st.sampled_from(
     [
         *(Due(), StoreLost(), StoreBack(), StartFailed("x")),
         *(QrShown("code"), QrEnded("timeout"), QrEnded("success"), Paired(DEVICE), PairFailed("no")),
+        PasskeyAsked("passkey-request"),
         *(Profile(DEVICE, None, None), Connected(), Disconnected(), KeepAliveLost(1), KeepAliveLost(2)),
         *(KeepAliveRestored(), ConnectFailed("generic"), Ended(None), JournalFailed("OSError")),
         *ENDS,
@@ -81,6 +83,19 @@ def test_exactly_one_client_runs_in_the_phases_that_need_one_and_none_in_the_oth
             if isinstance(action, Stop):
                 runs = False
         assert runs == (state.phase in {Phase.PAIRING, Phase.LOGGING_IN, Phase.ONLINE, Phase.RECONNECTING})
+
+
+@given(first, steps)
+def test_after_a_demand_for_a_passkey_no_code_is_shown_until_another_client_begins(
+    begun: State, history: list[tuple[Event, float]]
+) -> None:
+    now_s, is_void, state = 0.0, False, begun
+    for event, passed_s in [(Opened(), 0.0), *history]:
+        now_s += passed_s
+        is_void = is_void or (isinstance(event, PasskeyAsked) and state.phase is Phase.PAIRING)
+        state, actions = decide(state, event, now_s=now_s, utc=UTC_NOW)
+        is_void = is_void and not any(isinstance(action, Start) for action in actions)
+        assert not (is_void and any(isinstance(action, ShowQr | AskPairCode) for action in actions))
 
 
 @given(first, steps)
