@@ -8,19 +8,20 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api import lifecycle
+from api import connection_proxies, lifecycle
 from api.answers import answer
 from api.auth import Principal
 from api.compat import named
+from api.compat.accepting import told_at
 from api.compat.door_route import Refused
 from api.compat.evolution import webhook
 from api.compat.evolution.inputs import Lenient, instance_of
 from api.compat.evolution.instance_inputs import (
     INTEGRATION,
-    SETTINGS,
     CreateInstance,
     instance_shown,
     qrcode_shown,
+    settings_shown,
 )
 from api.compat.evolution.route import PREFIX, EvolutionRoute
 from api.idempotency_key import keyed_request
@@ -71,7 +72,9 @@ async def create_instance(request: Request, body: CreateInstance, caller: Writer
         raise Refused(HTTPStatus.FORBIDDEN, "FORBIDDEN", f"The API key lacks the scope {Scope.WEBHOOKS_WRITE}")
     target = None if body.webhook is None else await webhook.judged(parts, body.webhook)
     keyed = await keyed_request(request, caller)
-    wanted = CreateConnection(label=body.name, external_id=body.name)
+    wanted = CreateConnection(label=body.name, external_id=body.name, config=body.config())
+    with told_at({"/config/proxy": "/proxyHost"}):
+        await connection_proxies.judge(parts, wanted.config)
     key = None
     try:
         async with parts.queues.transaction() as tx:
@@ -100,7 +103,7 @@ async def create_instance(request: Request, body: CreateInstance, caller: Writer
         "rabbitmq": {"enabled": False},
         "nats": {"enabled": False},
         "sqs": {"enabled": False},
-        "settings": SETTINGS,
+        "settings": settings_shown(changed.connection),
     }
     if body.qrcode:
         shown["qrcode"] = await _qrcode(parts, caller, connection_id, number=body.number)

@@ -12,6 +12,7 @@ from tests.integration.compat.conftest import EVOLUTION, Ledger, client_of
 HOOK = "https://192.0.2.7/hook"
 SETTINGS = {"enabled": True, "url": HOOK, "byEvents": False, "base64": False}
 CREATE = {"instanceName": "loja1", "integration": "WHATSAPP-BAILEYS", "qrcode": False}
+PROXY = {"proxyHost": "192.0.2.9", "proxyPort": "80", "proxyProtocol": "http"}
 
 
 async def endpoints(database: Connection) -> list[dict[str, Any]]:
@@ -25,9 +26,7 @@ async def endpoints(database: Connection) -> list[dict[str, Any]]:
 async def test_an_instance_is_a_connection_with_its_name_as_external_id(
     evolution: httpx.AsyncClient, api: httpx.AsyncClient
 ) -> None:
-    answer = await evolution.post(
-        "/instance/create", json={**CREATE, "rejectCall": True, "groupsIgnore": False, "msgCall": ""}
-    )
+    answer = await evolution.post("/instance/create", json=CREATE)
 
     assert answer.status_code == 201, answer.text
     body = answer.json()
@@ -40,8 +39,47 @@ async def test_an_instance_is_a_connection_with_its_name_as_external_id(
         "accessTokenWaBusiness": "",
         "status": "connecting",
     }
-    assert body["settings"]["rejectCall"] is False
+    assert shown["config"] == {}
     assert "qrcode" not in body
+
+
+async def test_its_settings_and_its_proxy_are_those_of_the_connection(
+    evolution: httpx.AsyncClient, api: httpx.AsyncClient
+) -> None:
+    asked = {"rejectCall": True, "msgCall": "Escreva, por favor.", "groupsIgnore": True, "alwaysOnline": True}
+    proxy = {"proxyHost": "192.0.2.9", "proxyPort": "1080", "proxyProtocol": "socks5", "proxyUsername": "loja@br"}
+
+    made = await evolution.post(
+        "/instance/create", json={**CREATE, **asked, "readMessages": False, **proxy, "proxyPassword": "a:b/c"}
+    )
+    [listed] = (await evolution.get("/instance/fetchInstances")).json()
+    [plain] = (await api.get("/connections", params={"external_id": "loja1"})).json()["data"]
+
+    assert made.status_code == 201, made.text
+    assert made.json()["settings"] == {
+        **asked,
+        "readMessages": False,
+        "readStatus": False,
+        "syncFullHistory": False,
+        "wavoipToken": "",
+    }
+    assert listed["Setting"] == {"instanceId": plain["id"], **made.json()["settings"]}
+    assert listed["Proxy"] == {
+        "enabled": True,
+        "host": "192.0.2.9",
+        "port": "1080",
+        "protocol": "socks5",
+        "username": "loja@br",
+        "password": "***",
+        "instanceId": plain["id"],
+    }
+    assert plain["config"] == {
+        "reject_calls": {"enabled": True, "text": "Escreva, por favor."},
+        "ignore_groups": True,
+        "always_online": True,
+        "read_messages": False,
+        "proxy": "socks5://loja%40br:***@192.0.2.9:1080",
+    }
 
 
 async def test_a_name_is_given_once(evolution: httpx.AsyncClient, database: Connection) -> None:
@@ -121,7 +159,15 @@ WRONG = [
     ({**CREATE, "instanceName": "x" * 101}, "instanceName"),
     ({**CREATE, "integration": "WHATSAPP-BUSINESS"}, "Invalid integration"),
     ({**CREATE, "token": "my-own-token"}, "token"),
-    ({**CREATE, "proxyHost": "10.0.0.1", "proxyPort": "80", "proxyProtocol": "http"}, "Invalid proxy"),
+    ({**CREATE, **PROXY, "proxyHost": "10.0.0.1"}, "proxyHost"),
+    ({**CREATE, "proxyHost": "192.0.2.9"}, "proxyPort"),
+    ({**CREATE, **PROXY, "proxyProtocol": "socks4"}, "Invalid proxy"),
+    ({**CREATE, **PROXY, "proxyPort": "80@192.0.2.8:80"}, "Invalid proxy"),
+    ({**CREATE, **PROXY, "proxyHost": "a@192.0.2.9"}, "Invalid proxy"),
+    ({**CREATE, **PROXY, "proxyUsername": "u" * 2048}, "Invalid proxy"),
+    ({**CREATE, "rejectCall": "yes"}, "rejectCall"),
+    ({**CREATE, "msgCall": "x" * 4097}, "msgCall"),
+    ({**CREATE, "msgCall": "💥" * 4096}, "The settings"),
     ({**CREATE, "chatwootAccountId": "1"}, "Chatwoot"),
     ({**CREATE, "rabbitmq": {"enabled": True}}, "rabbitmq"),
     ({**CREATE, "number": "12"}, "number"),
