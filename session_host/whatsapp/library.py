@@ -39,7 +39,7 @@ class Library:
     ending: "set[asyncio.Future[None]]" = field(default_factory=set)
     # Called on a thread of the library's, which goes on when it returns.
     on_lost_trace: Callable[[], None] = lambda: None
-    leaked: int = 0  # clients that did not end when they were stopped; each holds a thread
+    leaked: int = 0  # clients that were stopped and have not ended; each holds a thread
 
     def keep(self, end: Coroutine[Any, Any, None]) -> None:
         """Go on ending a client whose session does not wait for it any more."""

@@ -151,9 +151,13 @@ class NeonizeClient:
             _ = task.exception()
         if stopping in done and self._pump in done:
             return True
-        # Stopped while it showed a QR code, the library never lets go of its thread.
+        # Stopped while it showed a QR code, the library never lets go of its thread; with a dial that hangs, later.
         self._library.leaked += 1
+        asyncio.gather(stopping, self._pump, return_exceptions=True).add_done_callback(self._came_back)
         return False
+
+    def _came_back(self, _: object) -> None:
+        self._library.leaked -= 1
 
     async def logout(self) -> bool:
         answer = await self._call(lambda: self._client.logout(), timeout_s=_ASK_S)  # noqa: PLW0108 - the client is made by start
