@@ -25,6 +25,8 @@ _THUMBNAIL_PX: Final = 96
 _THUMBNAIL_QUALITY: Final = 50
 # A file may promise more pixels than a host has memory for; such an image is sent without a thumbnail.
 _MOST_PIXELS: Final = 50_000_000
+# What phones and cameras make. Pillow reads more, and starts Ghostscript for some of it.
+_IMAGES: Final = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _OPUS_HZ: Final = 48_000
 _OGG_HEADER: Final = struct.Struct("<4sBBqIIIB")
 # Of the payload's own word, by type.
@@ -139,7 +141,7 @@ def _captioned(payload: _Payload) -> dict[str, Any]:
 def _measured(data: bytes) -> dict[str, Any]:
     """Width, height and a thumbnail, as far as the image can be read; phones show it without them too."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=_IMAGES) as image:
             width, height = image.size
             if image.getexif().get(_ORIENTATION, 1) >= _ON_ITS_SIDE:
                 width, height = height, width
@@ -152,7 +154,7 @@ def _measured(data: bytes) -> dict[str, Any]:
             small = io.BytesIO()
             ImageOps.exif_transpose(image).convert("RGB").save(small, format="JPEG", quality=_THUMBNAIL_QUALITY)
             return said | {"JPEGThumbnail": small.getvalue()}
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError, RuntimeError):
         return {}
 
 

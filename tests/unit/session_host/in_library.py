@@ -139,7 +139,17 @@ def test_an_image_is_measured_as_it_is_seen_and_has_a_small_picture() -> None:
     assert small.height > small.width
 
 
-@pytest.mark.parametrize("data", [b"", b"no image", drawn("PNG")[:40], b"\xff\xd8\xff" + bytes(50)])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no image",
+        drawn("PNG")[:40],
+        b"\xff\xd8\xff" + bytes(50),
+        drawn("AVIF")[:-5] + bytes(5),
+        drawn("EPS"),
+    ],
+)
 def test_an_image_that_cannot_be_read_is_sent_without_measures(data: bytes) -> None:
     said = media.describe("image", {"width": 5}, OutgoingFile(data=data, mimetype="image/png"))
 
