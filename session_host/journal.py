@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from session_host.reserve import Reserve
 from shared.domain.errors import Misconfigured
 from shared.domain.ids import ConnectionId, HostId
@@ -26,6 +28,8 @@ _OWNERS: Final = "owners"
 _RESERVE: Final = "reserve"
 _SUFFIX: Final = ".jsonl"
 
+log = structlog.get_logger(__name__)
+
 
 @dataclass(slots=True)
 class _Open:
@@ -34,12 +38,13 @@ class _Open:
     path: Path | None = None
     descriptor: int = -1
     size: int = 0
+    is_spoiled: bool = False  # an append to it failed
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Some entries of one file, in order; `end` is where the next ones begin."""
+    """Some entries of one file, in order, none where all lines are broken; `end` is where the next ones begin."""
 
     path: Path
     entries: list[dict[str, Any]]
@@ -149,11 +154,13 @@ class Journal:
         os.close(self._owned)
 
     def _append(self, connection_id: ConnectionId, file: _Open, line: bytes) -> None:
-        if file.path is None or file.size >= _FILE_BYTES:
+        if file.path is None or file.size >= _FILE_BYTES or file.is_spoiled:
             self._begin(connection_id, file)
         try:
             _write(file.descriptor, line)
         except OSError:
+            # The reader may be past what is taken back here, and would not see what takes its place.
+            file.is_spoiled = True
             # Half a line would hide the next one.
             os.ftruncate(file.descriptor, file.size)
             raise
@@ -177,7 +184,7 @@ class Journal:
             raise
         if before is not None:
             os.close(file.descriptor)
-        file.descriptor, file.size = descriptor, 0
+        file.descriptor, file.size, file.is_spoiled = descriptor, 0, False
 
     def _mine(self) -> list[Path]:
         return sorted(self._files(self._host, None), key=lambda path: path.name)
@@ -231,6 +238,7 @@ class Journal:
 def _read(path: Path, offset: int, *, limit: int) -> Batch | None:
     """Up to `limit` entries from `offset`; None at the end. Half a line at the end was never acknowledged."""
     entries: list[dict[str, Any]] = []
+    end, broken = offset, 0
     try:
         with path.open("rb") as file:
             file.seek(offset)
@@ -240,12 +248,17 @@ def _read(path: Path, offset: int, *, limit: int) -> Batch | None:
                 checksum, _, text = line.rstrip(b"\n").partition(b" ")
                 if checksum == b"%08x" % zlib.crc32(text):
                     entries.append(json.loads(text))
-                offset += len(line)
+                else:
+                    broken += 1
+                end += len(line)
                 if len(entries) >= limit:
                     break
     except FileNotFoundError:
         return None
-    return Batch(path=path, entries=entries, end=offset) if entries else None
+    if broken:
+        # Half a line of a machine that lost power, or an entry that the disk has not kept.
+        log.error("journal_lines_broken", lines=broken)
+    return Batch(path=path, entries=entries, end=end) if end > offset else None
 
 
 def _write(descriptor: int, line: bytes) -> None:

@@ -145,6 +145,8 @@ class JournalFeed:
         return True
 
     async def _commit(self, batch: Batch) -> None:
+        if not batch.entries:
+            return
         entries = await self._opened(await self._by_number(batch.entries))
         failpoints.reach("journal_before_commit")
         try:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 import pytest
+import structlog
 
 from session_host import journal as journal_module
 from session_host.journal import Batch, Journal, JournalFull
@@ -263,4 +264,41 @@ def test_what_comes_while_a_batch_is_committed_is_kept(tmp_path: Path) -> None:
     journal.done(batch)
 
     assert drain(journal) == [2]
+    journal.close()
+
+
+def test_what_takes_the_place_of_an_append_that_failed_late_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, seen, sync = Journal(tmp_path, HostId("a")), [], os.fdatasync
+
+    def fail_late(_: int) -> None:
+        # The line is in the file, and the reader is quicker than the disk.
+        seen.append(journal.batch())
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "fdatasync", fail_late)
+    with pytest.raises(OSError, match="quota"):
+        journal.append(SHOP, {"n": 1})
+    monkeypatch.setattr(os, "fdatasync", sync)
+    for batch in seen:
+        if batch is not None:
+            journal.done(batch)
+    journal.append(SHOP, {"n": 2})
+
+    assert drain(journal) == [2]
+    journal.close()
+
+
+def test_a_file_of_broken_lines_alone_is_told_of_and_done(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, HostId("a"))
+    path = tmp_path / str(SHOP) / "a.000000001.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(b"00000000 {}\nno line at all\n")
+
+    with structlog.testing.capture_logs() as told:
+        assert drain(journal) == []
+
+    assert [(one["event"], one["lines"]) for one in told] == [("journal_lines_broken", 2)]
+    assert not path.exists()
     journal.close()
