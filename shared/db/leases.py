@@ -113,6 +113,13 @@ async def end_of(connection: Connection | Pool, host: HostId) -> None:
     await connection.execute(_SQL.end_of, host)
 
 
+async def offline(connection: Connection | Pool) -> tuple[int, int]:
+    """How many linked sessions shall be online, and how many of them are not, or have lost their host."""
+    row = await connection.fetchrow(_SQL.offline, [status.value for status in WORKED_ON])
+    assert row is not None, "counts always have a row"
+    return row["wanted"], row["offline"]
+
+
 async def expire(connection: Connection, *, limit: int = 100) -> set[ConnectionId]:
     """Free leases that lapsed and set their sessions `disconnected`; returns those that are to be fanned out.
 

@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pycron
+import structlog
 
+from shared.db import leases
 from shared.domain.jobs import QueueName
 from shared.log import configure
 from shared.queues import ledger, new_jobs, watch
@@ -22,6 +24,8 @@ from shared.settings import load
 _MARGIN_S: Final = 10.0
 # An invocation may be late or fail; a slot is filled once, however many see it.
 _SLOTS_BACK: Final = 10
+
+log = structlog.get_logger(__name__)
 
 
 class SweepEntry:
@@ -64,6 +68,7 @@ class SweepEntry:
                     break
             outlook = await ledger.outlook(connection, list(QueueName))
         await watch.look(queues)
+        await _count_sessions(queues)
         await self._clean(queues)
         for queue, due_s in outlook.items():
             if due_s is not None and 0 < due_s <= RING_AHEAD_S:
@@ -84,3 +89,11 @@ class SweepEntry:
         configure(level=settings.log_level, fmt=settings.log_format)
         self._queues = await self._opened.enter_async_context(await Queues.open(settings))
         return self._queues
+
+
+async def _count_sessions(queues: Queues) -> None:
+    """Say how many sessions are offline that should not be: `infra/terraform/modules/alarms` reads this line."""
+    wanted, offline = await leases.offline(queues.pool)
+    # Also where only warnings are logged, what is amiss is told.
+    say = log.warning if offline else log.info
+    say("sessions_counted", wanted=wanted, offline=offline)

@@ -1,12 +1,15 @@
 """The sweeper function, started every minute: what lapsed, fell due or ended is seen to, and the queues are rung."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
 from functions.worker import works
+from shared.domain.ids import DEFAULT_TENANT
 from shared.domain.jobs import NewJob, QueueName
+from shared.log import configure
 from shared.queues import ledger
 from shared.queues.lambda_sweep import SweepEntry
 from shared.queues.policies import Runtime
@@ -118,3 +121,28 @@ async def test_a_container_whose_connections_died_while_it_was_frozen_goes_on(
     await _invoke(sweep)
 
     assert bells_in(sqs_urls[STATUS]).ready == 1
+
+
+async def test_sessions_that_should_be_connected_and_are_not_are_counted_for_the_alarm(
+    sweep: SweepEntry, queues: Queues, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(level="info", fmt="json")
+    await queues.pool.execute(
+        """
+        INSERT INTO connections (id, tenant_id, label, status, desired, device_jid, host_id, lease_epoch, lease_until)
+        SELECT gen_random_uuid(), $1, 'a', status, desired, device, host, 1, now() + lease * interval '1 second'
+          FROM (VALUES ('connected', 'online', 'a:1@s.whatsapp.net', 'host', 60),
+                       ('connected', 'online', 'b:1@s.whatsapp.net', 'host', -5),
+                       ('disconnected', 'online', 'c:1@s.whatsapp.net', NULL, NULL),
+                       ('logged_out', 'online', 'd:1@s.whatsapp.net', NULL, NULL),
+                       ('closed', 'offline', 'e:1@s.whatsapp.net', NULL, NULL),
+                       ('qr_pending', 'online', NULL, 'host', 60)) c(status, desired, device, host, lease)
+        """,
+        DEFAULT_TENANT,
+    )
+
+    await _invoke(sweep)
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    [line] = [one for one in lines if one["msg"] == "sessions_counted"]
+    assert (line["level"], line["wanted"], line["offline"]) == ("warning", 3, 2)

@@ -59,6 +59,17 @@ SELECT c.id, c.lease_epoch, c.status FROM connections c
  LIMIT $1
    FOR UPDATE SKIP LOCKED;
 
+-- name: offline
+-- $1 statuses that hosts work on. Of the linked sessions that hosts shall keep online: all, and those that are not connected or
+-- that no host holds. What waits for a person (a scan, a ban) is not among them.
+SELECT count(*) AS wanted,
+       count(*) FILTER (WHERE c.status <> 'connected' OR c.lease_until IS NULL OR c.lease_until <= now()) AS offline
+  FROM connections c
+ WHERE c.desired = 'online'
+   AND c.deleted_at IS NULL
+   AND c.device_jid IS NOT NULL
+   AND (c.status = ANY($1::text[]) OR c.retry_at <= now());
+
 -- name: free
 -- $1 connection, locked by the caller.
 UPDATE connections SET host_id = NULL, lease_until = NULL WHERE id = $1;

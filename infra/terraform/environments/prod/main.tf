@@ -27,8 +27,9 @@ module "zaphub" {
     max_connections = 600
   }
 
-  log_retention_days = 90
-  monthly_budget_usd = var.monthly_budget_usd
+  log_retention_days       = 90
+  monthly_budget_usd       = var.monthly_budget_usd
+  sessions_offline_at_most = var.sessions_offline_at_most
 
   database_password = var.database_password
   admin_key         = var.admin_key

@@ -109,6 +109,12 @@ variable "database_instance_class" {
   default     = "db.m7g.large"
 }
 
+variable "sessions_offline_at_most" {
+  description = "So many sessions may be offline for ten minutes before somebody is told; more than a few reconnect at any time where there are thousands."
+  type        = number
+  default     = 0
+}
+
 variable "monthly_budget_usd" {
   description = "A mail goes out at 80 % of it, and when the forecast passes it; 0: no budget."
   type        = number

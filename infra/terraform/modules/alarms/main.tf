@@ -15,7 +15,22 @@ resource "aws_sns_topic_subscription" "email" {
   endpoint  = each.value
 }
 
+# The sweeper writes this line every minute; shared/queues/lambda_sweep.py.
+resource "aws_cloudwatch_log_metric_filter" "sessions_offline" {
+  name           = "${var.name}-sessions-offline"
+  log_group_name = var.sweeper_log_group
+  pattern        = "{ $.msg = \"sessions_counted\" }"
+
+  metric_transformation {
+    namespace = var.name
+    name      = local.sessions_offline
+    value     = "$.offline"
+  }
+}
+
 locals {
+  sessions_offline = "SessionsOffline"
+
   # One table of alarms; docs/runbook.md says what to do for each.
   alarms = merge(
     { for name, queue in var.queues : "${name}-oldest" => {
@@ -74,6 +89,13 @@ locals {
         namespace   = "AWS/ECS", metric = "MemoryUtilization", statistic = "Maximum"
         dimensions  = { ClusterName = var.session_host.cluster, ServiceName = var.session_host.service }
         threshold   = 85, period = 300, periods = 2, comparison = "GreaterThanThreshold"
+        missing     = "notBreaching"
+      }
+      "sessions-offline" = {
+        description = "Sessions that should be connected have not been for ten minutes: docs/runbook.md, A session is stuck."
+        namespace   = var.name, metric = local.sessions_offline, statistic = "Minimum"
+        dimensions  = {}
+        threshold   = var.sessions_offline_at_most, period = 60, periods = 10, comparison = "GreaterThanThreshold"
         missing     = "notBreaching"
       }
       "database-cpu" = {

@@ -40,6 +40,22 @@ variable "session_host" {
   })
 }
 
+variable "sweeper_log_group" {
+  description = "The log group of the sweeper, which counts the sessions every minute."
+  type        = string
+}
+
+variable "sessions_offline_at_most" {
+  description = "So many sessions may be offline for ten minutes before somebody is told; more than a few reconnect at any time where there are thousands."
+  type        = number
+  default     = 0
+
+  validation {
+    condition     = var.sessions_offline_at_most >= 0
+    error_message = "sessions_offline_at_most: 0 or more."
+  }
+}
+
 variable "database" {
   description = "The database instance, and the connections that it allows."
   type = object({

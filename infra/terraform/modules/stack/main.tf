@@ -464,6 +464,9 @@ module "alarms" {
   kms_key_arn        = aws_kms_key.this.arn
   tags               = local.tags
 
+  sweeper_log_group        = module.sweeper.log_group_name
+  sessions_offline_at_most = var.sessions_offline_at_most
+
   queues = {
     for name, queue in local.queues : module.queue[name].name => {
       dead_letter_name    = module.queue[name].dead_letter_name
