@@ -1,5 +1,6 @@
 """One running ZapHub whose phone was linked through a proxy that asks for a password."""
 
+import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,23 @@ class Shop:
         answer = await self.stack.phones.post("/inbound", json=body)
         assert answer.is_success, answer.text
         return str(answer.json()["wire_id"])
+
+    async def writes_a_file(self, content: bytes) -> str:
+        payload = {"base64": base64.b64encode(content).decode(), "filename": "a.txt", "mimetype": "text/plain"}
+        body = {"session_phone": PHONE, "from": CONTACT, "type": "document", "payload": payload}
+        answer = await self.stack.phones.post("/inbound", json=body)
+        assert answer.is_success, answer.text
+        return str(answer.json()["wire_id"])
+
+    async def fetched(self, wire_id: str) -> bytes:
+        """The file of a message that came in, once it is kept."""
+        media_id = (await self.received(wire_id))["payload"]["media_id"]
+
+        async def look() -> bytes | None:
+            answer = await self.stack.api.get(f"/media/{media_id}")
+            return answer.content if answer.status_code == 200 else None
+
+        return await until(look, within_s=60, what=f"the file of {wire_id} is kept")
 
     async def received(self, wire_id: str) -> dict[str, Any]:
         async def look() -> dict[str, Any] | None:

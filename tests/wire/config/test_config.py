@@ -18,6 +18,9 @@ async def test_socket_and_media_go_through_the_proxy_and_a_change_of_it_reconnec
     assert shop.proxy.seen[0] == ("http", SOCKET)
     assert (await shop.shown())["config"]["proxy"] == shop.proxy.url("http", password="***")
 
+    linked = {host for _, host in shop.proxy.seen}
+    assert await shop.fetched(await shop.writes_a_file(b"from a contact")) == b"from a contact"
+    assert {host for _, host in shop.proxy.seen} - linked, "the file came through it"
     await shop.send("document", {"base64": "aGVsbG8=", "filename": "a.txt", "mimetype": "text/plain"})
     assert {host for _, host in shop.proxy.seen} > {SOCKET}
 
