@@ -95,7 +95,7 @@ locals {
         description = "Sessions that should be connected have not been for ten minutes: docs/runbook.md, A session is stuck."
         namespace   = var.name, metric = local.sessions_offline, statistic = "Minimum"
         dimensions  = {}
-        threshold   = var.sessions_offline_at_most, period = 60, periods = 10, comparison = "GreaterThanThreshold"
+        threshold   = var.sessions_offline_at_most, period = 300, periods = 2, comparison = "GreaterThanThreshold"
         missing     = "notBreaching"
       }
       "database-cpu" = {
