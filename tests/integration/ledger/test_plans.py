@@ -6,12 +6,11 @@ looked at empty, then with many jobs by the same plans, then with new statistics
 
 from typing import TYPE_CHECKING
 
-from shared.domain.jobs import JobState, NewJob, QueueName
+from shared.domain.jobs import JobState, QueueName
 from shared.queues import admin
 from shared.queues.ledger import (
     FinishKind,
     cancel,
-    enqueue,
     heartbeat,
     make_due,
     next_due_s,
@@ -105,24 +104,6 @@ async def test_no_call_reads_or_sorts_more_when_the_ledger_is_big(conn: "Connect
 async def _clean(desk: Desk) -> None:
     for state in (JobState.COMPLETED, JobState.FAILED):
         assert await admin.clean(desk.conn, RECEIVE, state, older_than_s=60, keep=100, batch=50) == 50
-
-
-async def test_the_next_of_a_chat_is_found_by_its_index_before_there_are_statistics(
-    desk: Desk, other: "Connection"
-) -> None:
-    await desk.conn.execute("ALTER TABLE jobs SET (autovacuum_enabled = false)")
-    jobs = [
-        NewJob(queue=SEND, job_id=f"{n}", name="test", data={}, group="campaign", order_key=f"chat-{n % 1000}")
-        for n in range(10_000)
-    ]
-    made = await enqueue(desk.conn, jobs)
-    ended = [job.pk for job in made if int(job.job_id) % 1000 < 20]
-
-    async with explained(other) as seen:  # whose plans are made now
-        assert len(await cancel(other, pks=ended)) == len(ended)
-
-    # Those that end, and for each chat the one that goes on; not, for each, the 10,000 that wait.
-    assert seen.rows_of("jobs") < 10 * len(ended)
 
 
 async def test_a_paused_or_limited_session_with_10_000_waiting_costs_a_claim_nothing(desk: Desk) -> None:
